@@ -105,6 +105,18 @@ func (t Tee) Pace(ctx context.Context) error {
 	return nil
 }
 
+// Flush asks each that is a [Flusher].
+func (t Tee) Flush(ctx context.Context) error {
+	for _, rec := range t {
+		if f, ok := rec.(Flusher); ok {
+			if err := f.Flush(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // WantsBody says whether any of them does.
 func (t Tee) WantsBody() bool {
 	for _, rec := range t {
@@ -121,6 +133,14 @@ type Pacer interface {
 	Recorder
 	// Pace returns nil at once if there is room, else waits for room or the end of ctx, whose error it returns.
 	Pace(ctx context.Context) error
+}
+
+// Flusher is a Recorder that keeps records in memory for a moment. Before a step that makes an event irreversible (a message leaves the
+// spool) Flush returns once what was recorded survives the end of the process; all who wait share one write.
+type Flusher interface {
+	Recorder
+	// Flush returns nil when everything recorded before the call is written, or the error of ctx if that ends first.
+	Flush(ctx context.Context) error
 }
 
 // BodyRecorder is a Recorder that captures headers, so that records of messages that aren't in memory come with their Body opened.
