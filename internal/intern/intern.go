@@ -1,0 +1,147 @@
+// Package intern gives small numbers to queue names, so that a million waiting messages hold four bytes each in
+// place of four strings, and the name is in memory once.
+//
+//	var t intern.Table
+//	n := t.Acquire(name) // the same number for the same name
+//	name = t.Name(n)
+//	t.Release(n)         // forgotten when released as often as acquired
+//
+// A name costs its bytes, 40 in a slab and 4 to 8 in an index. Numbers are small and are used again, so that a slice can be
+// indexed by them. A Table has no goroutine; one goroutine uses it at a time.
+package intern
+
+import (
+	"hash/maphash"
+
+	"github.com/mtakit/mtakit"
+)
+
+// Table is a set of names that are in use. The zero value is empty; it must not be copied after use.
+type Table struct {
+	seed   maphash.Seed
+	chunks []*[perChunk]record
+	free   uint32   // head of the list of free records, one more than its number; 0 is none
+	made   uint32   // records that were ever used
+	index  []uint32 // open addressing with linear probing: one more than a record's number, 0 is free; a power of two
+	n      int
+}
+
+// record is a name, or free with the next free one in refs.
+type record struct {
+	text string    // campaign, tenant, domain and routing in one string
+	ends [3]uint32 // where the first three end
+	hash uint32
+	refs uint32
+}
+
+// perChunk times the 40 bytes of a record is a whole number of pages.
+const perChunk = 1024
+
+// Len is how many names are in use.
+func (t *Table) Len() int { return t.n }
+
+// Acquire returns the number of q, to be released once.
+func (t *Table) Acquire(q mtakit.QueueName) uint32 {
+	if t.index == nil {
+		t.seed = maphash.MakeSeed()
+		t.index = make([]uint32, 64)
+	}
+	hash := uint32(maphash.Comparable(t.seed, q))
+	mask := uint32(len(t.index) - 1)
+	i := hash & mask
+	for ; t.index[i] != 0; i = (i + 1) & mask {
+		if r := t.at(t.index[i] - 1); r.hash == hash && r.name() == q {
+			r.refs++
+			return t.index[i] - 1
+		}
+	}
+	n := t.alloc()
+	*t.at(n) = newRecord(q, hash)
+	t.index[i] = n + 1
+	if t.n++; t.n > len(t.index)/4*3 {
+		t.grow()
+	}
+	return n
+}
+
+// Name returns the name with number n, which is in use. Its parts share memory with each other and with every other return
+// for n, and stay valid after n has been released.
+func (t *Table) Name(n uint32) mtakit.QueueName { return t.at(n).name() }
+
+// Release takes back one Acquire. After the last one the number may stand for another name.
+func (t *Table) Release(n uint32) {
+	r := t.at(n)
+	if r.refs--; r.refs > 0 {
+		return
+	}
+	t.unindex(n)
+	*r = record{refs: t.free}
+	t.free = n + 1
+	if t.n--; t.n == 0 && t.made > perChunk {
+		*t = Table{} // nobody holds a number: the memory of busier times can go
+	}
+}
+
+func (t *Table) at(n uint32) *record { return &t.chunks[n/perChunk][n%perChunk] }
+
+func (t *Table) alloc() uint32 {
+	if t.free != 0 {
+		n := t.free - 1
+		t.free = t.at(n).refs
+		return n
+	}
+	n := t.made
+	if n/perChunk == uint32(len(t.chunks)) {
+		t.chunks = append(t.chunks, new([perChunk]record))
+	}
+	t.made++
+	return n
+}
+
+func (t *Table) grow() {
+	old := t.index
+	t.index = make([]uint32, 2*len(old))
+	mask := uint32(len(t.index) - 1)
+	for _, e := range old {
+		if e == 0 {
+			continue
+		}
+		i := t.at(e-1).hash & mask
+		for t.index[i] != 0 {
+			i = (i + 1) & mask
+		}
+		t.index[i] = e
+	}
+}
+
+// unindex empties the place of n in the index, and closes the gap: an entry further on moves into it unless its own
+// first place lies behind the gap (Knuth, 6.4, algorithm R).
+func (t *Table) unindex(n uint32) {
+	mask := uint32(len(t.index) - 1)
+	gap := t.at(n).hash & mask
+	for t.index[gap] != n+1 {
+		gap = (gap + 1) & mask
+	}
+	for i := (gap + 1) & mask; t.index[i] != 0; i = (i + 1) & mask {
+		home := t.at(t.index[i]-1).hash & mask
+		if (i-home)&mask >= (i-gap)&mask {
+			t.index[gap], gap = t.index[i], i
+		}
+	}
+	t.index[gap] = 0
+}
+
+func newRecord(q mtakit.QueueName, hash uint32) record {
+	r := record{text: q.Campaign + q.Tenant + q.Domain + q.Routing, hash: hash, refs: 1}
+	end := 0
+	for i, s := range [...]string{q.Campaign, q.Tenant, q.Domain} {
+		end += len(s)
+		r.ends[i] = uint32(end)
+	}
+	return r
+}
+
+func (r *record) name() mtakit.QueueName {
+	s, e := r.text, r.ends
+	return mtakit.QueueName{Campaign: s[:e[0]], Tenant: s[e[0]:e[1]], Domain: s[e[1]:e[2]], Routing: s[e[2]:]}
+}
