@@ -1,0 +1,42 @@
+package route
+
+import "github.com/mtakit/mtakit"
+
+// metric is a family without labels, and what it shows of a router.
+type metric struct {
+	family mtakit.MetricFamily
+	value  func(*Router) *mtakit.Counter
+}
+
+func routerMetrics() []metric {
+	return []metric{
+		{mtakit.MetricFamily{Name: "dns_mx_resolve_cache_hit", Help: "MX resolutions served from cache"},
+			func(r *Router) *mtakit.Counter { return &r.hits }},
+		{mtakit.MetricFamily{Name: "dns_mx_resolve_cache_miss", Help: "MX resolutions that needed a query"},
+			func(r *Router) *mtakit.Counter { return &r.misses }},
+		{mtakit.MetricFamily{Name: "dns_mx_resolve_in_progress", Help: "MX resolutions running now", Type: mtakit.GaugeType},
+			func(r *Router) *mtakit.Counter { return &r.running }},
+		{mtakit.MetricFamily{Name: "dns_mx_resolve_status_fail", Help: "MX resolutions that failed"},
+			func(r *Router) *mtakit.Counter { return &r.failed }},
+		{mtakit.MetricFamily{Name: "dns_mx_resolve_status_ok", Help: "MX resolutions that succeeded"},
+			func(r *Router) *mtakit.Counter { return &r.succeeded }},
+	}
+}
+
+// Families implements [mtakit.Collector].
+func (r *Router) Families() []mtakit.MetricFamily {
+	var list []mtakit.MetricFamily
+	for _, m := range routerMetrics() {
+		list = append(list, m.family)
+	}
+	return list
+}
+
+// Collect implements [mtakit.Collector].
+func (r *Router) Collect(family string, yield func(mtakit.Sample) bool) {
+	for _, m := range routerMetrics() {
+		if m.family.Name == family {
+			yield(mtakit.Sample{Value: float64(m.value(r).Value())})
+		}
+	}
+}
