@@ -23,7 +23,7 @@ type cache[T any] struct {
 	entries  *lru[*entry[T]]
 	slots    chan struct{} // one element per flight
 
-	mu      sync.Mutex // the resolver's is taken within it
+	mu      sync.Mutex // held where entries change; the resolver's is taken within it
 	flights map[string]*flight[T]
 }
 
@@ -79,9 +79,7 @@ func (c *cache[T]) lookup(ctx context.Context, asked string) (mtakit.Answer[T], 
 		}
 	}
 	if stale {
-		answer := e.answer
-		answer.Expires = time.Now().Add(staleTTL)
-		return answer, nil
+		return c.prolong(name, e).answer, nil
 	}
 	return mtakit.Answer[T]{}, c.failure(name, err)
 }
@@ -125,11 +123,10 @@ func (c *cache[T]) join(ctx context.Context, name string) (*flight[T], error) {
 // fly asks, and stores what comes of it.
 func (c *cache[T]) fly(name string, f *flight[T]) {
 	e := c.ask(name)
+	c.mu.Lock()
 	if c.resolver.ctx.Err() == nil {
 		c.entries.put(name, e, cost(e.bytes))
 	}
-	// The entry is there before the flight is gone, so that nobody finds neither.
-	c.mu.Lock()
 	delete(c.flights, name)
 	c.mu.Unlock()
 	f.entry = e
@@ -173,12 +170,28 @@ func (c *cache[T]) ask(name string) *entry[T] {
 // A stale answer stays Secure if it was: it was validated once, and if silencing the DNS took that away, it would also take away DANE.
 func (c *cache[T]) afterFailure(name string, err error, now time.Time) *entry[T] {
 	if old, ok := c.entries.get(name); ok && now.Before(old.staleUntil) {
-		stale := *old
-		stale.expires = now.Add(staleTTL)
-		stale.answer.Expires = stale.expires
-		return &stale
+		return old.prolonged(now)
 	}
 	return &entry[T]{err: c.failure(name, err), expires: now.Add(failureTTL), bytes: len(name)}
+}
+
+// prolonged is e for another while.
+func (e *entry[T]) prolonged(now time.Time) *entry[T] {
+	p := *e
+	p.expires = now.Add(staleTTL)
+	p.answer.Expires = p.expires
+	return &p
+}
+
+// prolong lets the stale entry e serve for a while, so that the next caller does not wait in vain again, unless a flight has brought news.
+func (c *cache[T]) prolong(name string, e *entry[T]) *entry[T] {
+	p := e.prolonged(time.Now())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now, ok := c.entries.get(name); ok && now == e {
+		c.entries.put(name, p, cost(p.bytes))
+	}
+	return p
 }
 
 func (c *cache[T]) failure(name string, err error) error {

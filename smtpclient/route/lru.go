@@ -12,8 +12,8 @@ const costUnit = 512
 // cost is what an entry of that many bytes costs.
 func cost(bytes int) int { return 1 + bytes/costUnit }
 
-// lru is a bounded map that forgets what was not asked for lately. Which of several such entries goes is left to chance: about as good as
-// a list in order of use, and reading changes nothing but one bit.
+// lru is a bounded map that forgets what was not asked for lately. A hand goes around the entries; it takes out those that were not asked for
+// since it last came by (the CLOCK algorithm): about as good as a list in order of use, while reading changes no more than one bit.
 type lru[V any] struct {
 	seed   maphash.Seed
 	shards []lruShard[V]
@@ -22,14 +22,18 @@ type lru[V any] struct {
 type lruShard[V any] struct {
 	mu     sync.RWMutex
 	slots  map[string]*lruSlot[V]
+	ring   []*lruSlot[V]
+	hand   int // index in ring
 	used   int // cost of all slots
 	budget int // most that used may be
 }
 
 type lruSlot[V any] struct {
+	key   string
 	value V // never changed
 	cost  int
-	seen  atomic.Bool // asked for since the last search for something to forget
+	at    int         // index in ring
+	seen  atomic.Bool // asked for since the hand came by
 }
 
 // newLRU makes one whose entries cost at most size together.
@@ -74,29 +78,39 @@ func (l *lru[V]) put(key string, v V, cost int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if old := s.slots[key]; old != nil {
-		s.used -= old.cost
-		delete(s.slots, key)
+		s.remove(old)
 	}
 	for s.used+cost > s.budget {
 		s.evict()
 	}
-	s.slots[key] = &lruSlot[V]{value: v, cost: cost}
+	slot := &lruSlot[V]{key: key, value: v, cost: cost, at: len(s.ring)}
+	s.slots[key] = slot
+	s.ring = append(s.ring, slot)
 	s.used += cost
 }
 
-// evict forgets one of a few entries that chance (the order of a map) puts forward: the first that was not asked for lately, else the last.
-// The others lose their bit and are fair game next time.
+// evict forgets one entry, of which there is at least one.
 func (s *lruShard[V]) evict() {
-	var victim string
-	looked := 0
-	for key, slot := range s.slots {
-		victim = key
-		if looked++; !slot.seen.Swap(false) || looked == 8 {
-			break
+	for ; ; s.hand++ {
+		if s.hand >= len(s.ring) {
+			s.hand = 0
+		}
+		if slot := s.ring[s.hand]; !slot.seen.Swap(false) {
+			s.remove(slot)
+			s.hand++ // what came into its place is young
+			return
 		}
 	}
-	s.used -= s.slots[victim].cost
-	delete(s.slots, victim)
+}
+
+func (s *lruShard[V]) remove(slot *lruSlot[V]) {
+	last := len(s.ring) - 1
+	s.ring[slot.at] = s.ring[last]
+	s.ring[slot.at].at = slot.at
+	s.ring[last] = nil
+	s.ring = s.ring[:last]
+	delete(s.slots, slot.key)
+	s.used -= slot.cost
 }
 
 // len is the number of entries.

@@ -46,3 +46,36 @@ func TestLRUBoundsCost(t *testing.T) {
 		t.Errorf("%d entries, want 2: the new cost counts", l.len())
 	}
 }
+
+// Whatever is put and got, the books agree and what is found is what was put last.
+func FuzzLRU(f *testing.F) {
+	f.Add([]byte{1, 2, 3, 130, 131, 7, 200, 9})
+	f.Fuzz(func(t *testing.T, ops []byte) {
+		l := newLRU[int](20)
+		s := &l.shards[0]
+		last := map[string]int{}
+		for i, op := range ops {
+			key := strconv.Itoa(int(op) % 32)
+			if op >= 128 {
+				if v, ok := l.get(key); ok && v != last[key] {
+					t.Fatalf("get(%s) = %d, want %d", key, v, last[key])
+				}
+				continue
+			}
+			l.put(key, i, 1+int(op)/32)
+			last[key] = i
+			if v, ok := l.get(key); !ok || v != i {
+				t.Fatalf("get(%s) after put = %d, %v, want %d", key, v, ok, i)
+			}
+			used := 0
+			for at, slot := range s.ring {
+				if used += slot.cost; slot.at != at || s.slots[slot.key] != slot {
+					t.Fatalf("slot %d of the ring is out of place", at)
+				}
+			}
+			if used != s.used || used > s.budget || len(s.ring) != len(s.slots) {
+				t.Fatalf("used is %d, want %d, at most %d; %d in the ring, %d in the map", s.used, used, s.budget, len(s.ring), len(s.slots))
+			}
+		}
+	})
+}

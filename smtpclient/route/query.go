@@ -15,6 +15,7 @@ const udpSize = 1232
 var (
 	errNotOurs   = errors.New("a packet that does not answer the question")
 	errCase      = errors.New("the answer spells the question differently")
+	errReferral  = errors.New("the server refers to others instead of asking them")
 	errTruncated = errors.New("the answer is truncated")
 )
 
@@ -86,6 +87,23 @@ func (q *query) read(packet []byte, anyCase bool) (*dns.Msg, error) {
 		return nil, errCase
 	case m.Rcode != dns.RcodeSuccess && m.Rcode != dns.RcodeNameError:
 		return nil, rcodeError(m.Rcode)
+	case isReferral(m):
+		return nil, errReferral
 	}
 	return m, nil
+}
+
+// isReferral tells a server that does not resolve from one that found no record (RFC 2308, 2.2): the difference between trying elsewhere and
+// sending the mail to the domain itself.
+func isReferral(m *dns.Msg) bool {
+	referral := false
+	for _, rr := range m.Ns {
+		switch rr.Header().Rrtype {
+		case dns.TypeSOA:
+			return false
+		case dns.TypeNS:
+			referral = true
+		}
+	}
+	return referral && !m.Authoritative && len(m.Answer) == 0 && m.Rcode == dns.RcodeSuccess
 }

@@ -65,13 +65,7 @@ func FuzzAnswer(f *testing.F) {
 		m := new(dns.Msg)
 		m.SetQuestion(q.name, dns.TypeA)
 		m.Id, m.Response = 1, true
-		for _, line := range zone {
-			rr, err := dns.NewRR(line)
-			if err != nil {
-				f.Fatal(err)
-			}
-			m.Answer = append(m.Answer, rr)
-		}
+		m.Answer = records(f, zone...)
 		packet, err := m.Pack()
 		if err != nil {
 			f.Fatal(err)
@@ -136,6 +130,9 @@ func TestReadRefuses(t *testing.T) {
 		{"truncated", func(m *dns.Msg) { m.Truncated = true }, false, errTruncated},
 		{"refused", func(m *dns.Msg) { m.Rcode = dns.RcodeRefused }, false, rcodeError(dns.RcodeRefused)},
 		{"refused in another case", func(m *dns.Msg) { m.Question[0].Name, m.Rcode = "www.example.", dns.RcodeRefused }, false, errCase},
+		{"referral", func(m *dns.Msg) { m.Ns = records(t, "example. NS ns.example.") }, false, errReferral},
+		{"no data (RFC 2308, type 1)", func(m *dns.Msg) { m.Ns = records(t, "example. NS ns.example.", "example. SOA ns. root. 1 2 3 4 5") }, false, nil},
+		{"no data of an authority", func(m *dns.Msg) { m.Authoritative, m.Ns = true, records(t, "example. NS ns.example.") }, false, nil},
 		{"unknown code", func(m *dns.Msg) { m.SetEdns0(1232, false); m.Rcode = 3000 }, false, rcodeError(3000)},
 	} {
 		m := new(dns.Msg)
@@ -150,4 +147,17 @@ func TestReadRefuses(t *testing.T) {
 			t.Errorf("%s: %v, want %v", tt.name, err, tt.want)
 		}
 	}
+}
+
+func records(t testing.TB, lines ...string) []dns.RR {
+	t.Helper()
+	var list []dns.RR
+	for _, line := range lines {
+		rr, err := dns.NewRR(line)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, rr)
+	}
+	return list
 }

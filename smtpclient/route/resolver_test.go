@@ -440,6 +440,10 @@ func TestStale(t *testing.T) {
 		if len(mx.Records) != 2 || !mx.Secure || time.Since(start) != 1800*time.Millisecond || time.Until(mx.Expires) != 30*time.Second {
 			t.Errorf("%+v after %v, want the stale answer after 1.8s", mx, time.Since(start))
 		}
+		start = time.Now()
+		if mx = mustLookup(r); len(mx.Records) != 2 || time.Since(start) != 0 {
+			t.Errorf("%+v after %v, want the stale answer at once: somebody has waited", mx, time.Since(start))
+		}
 		sleep(10 * time.Second) // the look-up has failed
 		start = time.Now()
 		if mx = mustLookup(r); len(mx.Records) != 2 || time.Since(start) != 0 {
@@ -497,6 +501,32 @@ func TestTCPConnectionsAreReused(t *testing.T) {
 		sleep(10 * time.Second)
 		if _, err := r.LookupMX(t.Context(), "x4.wild.example.com"); err != nil || dials != 2 {
 			t.Errorf("%v, %d connections, want a second one after a while", err, dials)
+		}
+	})
+}
+
+func TestServerClosesIdleConnection(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		srv := routetest.NewServer(zone)
+		defer srv.Close()
+		srv.Fail("", routetest.Fault{Truncate: true})
+		var conns []net.Conn
+		r := newResolver(t, route.ResolverConfig{Servers: []string{"x"}, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := srv.Dial(ctx, network, address)
+			if network == "tcp" {
+				conns = append(conns, conn)
+			}
+			return conn, err
+		}})
+		for i := range 2 {
+			if _, err := r.LookupMX(t.Context(), fmt.Sprintf("x%d.wild.example.com", i)); err != nil {
+				t.Fatal(err)
+			}
+			conns[i].Close()
+		}
+		if len(conns) != 2 || len(srv.Queries()) != 4 {
+			t.Errorf("%d connections and %d queries, want 2 and 4", len(conns), len(srv.Queries()))
 		}
 	})
 }
