@@ -46,15 +46,17 @@ func parsePath(s string) (address, rest string, err error) {
 		if !strings.EqualFold(local, "postmaster") {
 			return "", "", errAddress
 		}
+		address = local
 	} else {
 		var domain string
 		if domain, rest, err = parseDomain(rest[1:]); err != nil {
 			return "", "", err
 		}
-		if address = s[:n+1+len(domain)]; s[n+1:len(address)] != domain {
+		if mailbox := s[n+1:]; strings.HasPrefix(mailbox, domain) {
+			address = s[:n+1+len(domain)] // most often, and no copy
+		} else {
 			address = local + "@" + domain
 		}
-		local = address
 	}
 	if bracket {
 		var ok bool
@@ -62,7 +64,7 @@ func parsePath(s string) (address, rest string, err error) {
 			return "", "", errAddress
 		}
 	}
-	return local, rest, separate(rest)
+	return address, rest, separate(rest)
 }
 
 // separate checks that parameters are set off by a space.

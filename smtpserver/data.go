@@ -17,13 +17,15 @@ const (
 	bareLines      // CR or LF that are not part of a CRLF
 )
 
-// room is what a buffer has to have free to be worth a read.
-const room = 512
+const (
+	room    = 512       // what a buffer has to have free to be worth a read
+	maxHint = 256 << 10 // the largest buffer to begin with, whatever the client announces
+)
 
 // readText reads the data of a message to its end; more input may follow it. An error is the connection's. Where there is a flaw, there is no text.
 func (s *Session) readText() (t *text, f flaw, err error) {
 	start := time.Now()
-	t = s.srv.texts.get(max(len(s.buffered()), int(min(s.hint, s.opt.MaxMessageSize))) + room)
+	t = s.srv.texts.get(max(len(s.buffered()), int(min(s.hint, maxHint-room))) + room)
 	defer func() {
 		if f != flawless || err != nil {
 			t.release()
@@ -67,6 +69,10 @@ func (s *Session) readText() (t *text, f flaw, err error) {
 	case sc.bare && s.opt.InvalidLineEndings == Deny:
 		f = bareLines
 	case sc.bare && s.opt.InvalidLineEndings == Fix:
+		if !s.hold(2 * len(t.b)) {
+			f = noRoom
+			break
+		}
 		fixed := s.srv.texts.get(len(t.b) + len(t.b)/16)
 		fixed.b = fixLines(fixed.b, t.b)
 		t.release()

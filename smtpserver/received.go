@@ -33,7 +33,7 @@ func (s *Session) appendReceived(b []byte, m *mtakit.Message, now time.Time) []b
 	}
 	b = m.ID.Append(append(b, " id "...))
 	b = append(append(append(b, " for <"...), m.To[0]...), ">;\r\n  "...)
-	return append(now.AppendFormat(b, "Mon, 2 Jan 2006 15:04:05 -0700"), '\r', '\n')
+	return append(now.UTC().AppendFormat(b, "Mon, 2 Jan 2006 15:04:05 -0700"), '\r', '\n')
 }
 
 func appendAddr(b []byte, a netip.Addr) []byte {
