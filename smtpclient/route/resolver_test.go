@@ -332,6 +332,72 @@ func dialTo(servers map[string]*routetest.Server) func(context.Context, string, 
 	}
 }
 
+func TestLookupIsBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		srv := routetest.NewServer(zone)
+		defer srv.Close()
+		srv.Fail("", routetest.Fault{Drop: true})
+		r := newResolver(t, route.ResolverConfig{Servers: []string{"a", "b", "c", "d", "e"}, Dial: srv.Dial})
+		start := time.Now()
+		_, err := r.LookupMX(t.Context(), "example.com")
+		if d := time.Since(start); err == nil || d != 20*time.Second || !strings.HasSuffix(err.Error(), "no answer within 20s: i/o timeout") {
+			t.Errorf("%v after %v, want an error after 20s", err, d)
+		}
+	})
+}
+
+// A dial that hangs is bounded, and ends with Close.
+func TestHangingDial(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newResolver(t, route.ResolverConfig{Servers: []string{"a"}, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}})
+		start := time.Now()
+		_, err := r.LookupMX(t.Context(), "example.com")
+		if d, ok := errors.AsType[*mtakit.DNSError](err); !ok || !d.Timeout || time.Since(start) != 10*time.Second {
+			t.Errorf("%v after %v, want a time-out after two times 5s", err, time.Since(start))
+		}
+		go r.Close()
+		start = time.Now()
+		if _, err := r.LookupMX(t.Context(), "example.net"); !errors.Is(err, mtakit.ErrClosed) || time.Since(start) != 0 {
+			t.Errorf("%v after %v, want ErrClosed at once", err, time.Since(start))
+		}
+	})
+}
+
+// Who waits for a slot hears of the end of its context, and whoever comes late finds the answer that others got.
+func TestWaitForSlot(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		srv := routetest.NewServer(zone)
+		defer srv.Close()
+		srv.Fail("", routetest.Fault{Delay: 900 * time.Millisecond})
+		r := newResolver(t, route.ResolverConfig{Servers: []string{"a"}, Dial: srv.Dial, MaxConcurrent: 1})
+		go r.LookupMX(t.Context(), "null.example.com")
+		synctest.Wait()
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() {
+				if mx, err := r.LookupMX(t.Context(), "example.com"); err != nil || len(mx.Records) != 2 {
+					t.Errorf("%+v, %v", mx, err)
+				}
+			})
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if _, err := r.LookupMX(ctx, "alias.example.com"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%v", err)
+		}
+		wg.Wait()
+		if n := len(srv.Queries()); n != 2 {
+			t.Errorf("%d queries, want 2", n)
+		}
+	})
+}
+
 func TestUnreachableServer(t *testing.T) {
 	t.Parallel()
 	r := newResolver(t, route.ResolverConfig{Servers: []string{"192.0.2.9"}, Dial: dialTo(nil)})

@@ -1,7 +1,6 @@
 package route
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -127,12 +126,11 @@ func (t *transport) converse(ctx context.Context, server string, conn net.Conn, 
 	if _, err := io.ReadFull(conn, length[:]); err != nil {
 		return nil, err
 	}
-	// The length is the peer's claim: memory is taken as the bytes come.
-	var packet bytes.Buffer
-	if _, err := io.CopyN(&packet, conn, int64(binary.BigEndian.Uint16(length[:]))); err != nil {
+	packet := make([]byte, binary.BigEndian.Uint16(length[:]))
+	if _, err := io.ReadFull(conn, packet); err != nil {
 		return nil, err
 	}
-	return q.read(packet.Bytes(), true)
+	return q.read(packet, true)
 }
 
 func (t *transport) open(ctx context.Context, network, server string) (net.Conn, error) {
