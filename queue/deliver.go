@@ -1,0 +1,247 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/mtakit/mtakit"
+)
+
+// deliver sends the message in hand and deals with the answers; false ends the session.
+func (s *session) deliver(ctx context.Context) bool {
+	p := s.r.path.Load()
+	if !s.paid && !s.rate(ctx, "MessageRateThrottled", MessageRateThrottle, func() (time.Duration, error) { return s.messageRate(ctx, p) }) {
+		return false
+	}
+	s.paid = false
+	s.setPhase("DeliveringMessage")
+	s.sent++
+	start := s.q.now()
+	err := s.conn.Send(ctx, &s.curD.Delivery, func() *mtakit.Delivery { return s.follow(ctx) })
+	s.q.latency.Observe(s.q.now().Sub(start))
+	if err != nil && s.nxt != nil {
+		it := s.nxt // nothing of it was accepted: it is as if it had never been taken
+		s.nxt = nil
+		s.unattempted(it, DispatcherDrop)
+	}
+	if err != nil && errors.Is(err, mtakit.ErrNotAttempted) {
+		s.setPhase("AttemptingConnection")
+		if s.again(ctx) {
+			s.paid = true
+			return true // with the same message
+		}
+		it := s.cur
+		s.cur = nil
+		s.unattempted(it, PeerClosedConnection)
+		return false
+	}
+	s.settle(ctx, err)
+	return err == nil || s.conn != nil && (s.cur != nil || s.r.waiting() && s.again(ctx))
+}
+
+// again goes on with another host, or the same one, after the connection broke.
+func (s *session) again(ctx context.Context) bool {
+	if rd, ok := s.conn.(mtakit.Redialer); ok && rd.Redial(s.soft) == nil {
+		s.sent, s.lastTo = 0, nil
+		return true
+	}
+	s.closeConn()
+	return false
+}
+
+// settle turns the answers for one batch of recipients into records and decides what becomes of the message: it is done, it goes on in this
+// session, or it goes back. err is what ended the connection, if anything did.
+func (s *session) settle(ctx context.Context, err error) {
+	it, d := s.cur, s.curD
+	if err != nil {
+		d.Results = unanswered(d.Results, d.Rcpts, err)
+	}
+	many := s.tooMany(it, d)
+	var now, later []string
+	for i := range d.Results {
+		r := &d.Results[i]
+		if !r.Response.OK() && !many[r.Rcpt] && s.q.cfg.Policy.Rewrite != nil {
+			r.Response = s.rewrite(ctx, r.Response)
+		}
+		switch {
+		case many[r.Rcpt]:
+			now = append(now, it.m.To[r.Rcpt])
+		case kindOf(r.Response) == mtakit.TransientFailure:
+			later = append(later, it.m.To[r.Rcpt])
+			if d.first.Code == 0 {
+				d.first = r.Response
+			}
+		}
+	}
+	s.recordResults(it, d, many)
+	if len(now)+len(later) == 0 && len(d.Rcpts) == len(it.m.To) {
+		s.cur = nil
+		s.q.finish(ctx, it, ownedBySession)
+		return
+	}
+	now = append(now, it.m.To[len(d.Rcpts):d.todo]...)
+	to := append(append(now, it.m.To[d.todo:]...), later...)
+	it.changed = it.changed || len(to) < len(it.m.To)
+	it.m.To, d.todo = to, len(now)
+	if err != nil && s.r.path.Load().TryNextHostOnTransportError && s.again(ctx) {
+		d.todo, err = len(to), nil
+	}
+	if err == nil && d.todo > 0 {
+		if it.changed && it.stored { // a crash must not repeat what is done
+			if err := s.q.cfg.Spool.Update(ctx, it.m); err != nil {
+				s.q.log.Error("remaining recipients not saved; a crash now would repeat the others", "id", it.id.String(), "err", err)
+			} else {
+				it.changed = false
+			}
+		}
+		d.batch(it, s.r.path.Load().MaxRecipientsPerBatch)
+		return
+	}
+	s.cur = nil
+	reasons := Reasons{LoggedTransientFailure}
+	if d.first.Code == 0 {
+		d.first, reasons = mtakit.Response{Code: 400, Text: mtakit.Internal + "retrying failed batch"}, Reasons{TooManyRecipients}
+	}
+	s.q.requeue(ctx, it, ownedBySession, requeue{counted: true, reasons: reasons, response: d.first})
+}
+
+// tooMany says of which recipients (by number) the peer only wants to see fewer at a time: they are tried again at once, and their answer is not
+// recorded. An ambiguous 452 or 552 counts so only once for a recipient, and never for the first of a transaction, so that this ends.
+func (s *session) tooMany(it *item, d *delivery) map[int]bool {
+	var many map[int]bool
+	for i := range d.Results {
+		r := &d.Results[i]
+		a := tooManyReply(r.Response)
+		if a == maybe {
+			switch s.q.classify(r.Response) {
+			case "TooManyRecipients":
+				a = yes
+			case "", mtakit.Uncategorized:
+			default:
+				a = no
+			}
+		}
+		if a == no || len(d.Rcpts) == 1 || r.Rcpt == d.Rcpts[0] || a == maybe && s.lastID == it.id && s.lastTo[it.m.To[r.Rcpt]] {
+			continue
+		}
+		if many == nil {
+			many = make(map[int]bool)
+		}
+		many[r.Rcpt] = true
+	}
+	if many != nil {
+		s.lastID, s.lastTo = it.id, make(map[string]bool, len(d.Rcpts))
+		for _, n := range d.Rcpts {
+			s.lastTo[it.m.To[n]] = true
+		}
+	}
+	return many
+}
+
+// rewrite lets policy turn a peer's reply into another code.
+func (s *session) rewrite(ctx context.Context, r mtakit.Response) mtakit.Response {
+	code, err := guard(s.q, ctx, "Rewrite", func(ctx context.Context) (int, error) {
+		return s.q.cfg.Policy.Rewrite(ctx, s.cur.sched.name, r), nil
+	})
+	switch {
+	case err != nil:
+		s.q.log.Error("reply not rewritten", "ready_queue", s.r.name, "err", err)
+	case code >= 200 && code < 600 && code != r.Code:
+		r.Text += fmt.Sprintf(" (kumomta: status was rewritten from %d -> %d)", r.Code, code)
+		r.Code = code
+	}
+	return r
+}
+
+// recordResults writes one record for each distinct answer, with the recipients that got it, and counts.
+func (s *session) recordResults(it *item, d *delivery, many map[int]bool) {
+	for i := range d.Results {
+		r := &d.Results[i]
+		if many[r.Rcpt] || repeated(d.Results[:i], r.Response) {
+			continue
+		}
+		to := s.to[:0]
+		for j := i; j < len(d.Results); j++ {
+			if o := &d.Results[j]; !many[o.Rcpt] && o.Response == r.Response {
+				to = append(to, it.m.To[o.Rcpt])
+			}
+		}
+		s.to = to
+		kind := kindOf(r.Response)
+		switch n := int64(len(to)); kind {
+		case mtakit.Delivered:
+			s.r.delivered.Add(n)
+		case mtakit.TransientFailure:
+			s.r.transfail.Add(n)
+		default:
+			s.r.fail.Add(n)
+		}
+		s.q.record(it, kind, r.Response, recordOpts{site: s.r.name, r: s.r, conn: s.conn, to: to})
+	}
+}
+
+func repeated(before []mtakit.Result, r mtakit.Response) bool {
+	for i := range before {
+		if before[i].Response == r {
+			return true
+		}
+	}
+	return false
+}
+
+// unanswered gives the recipients of batch that have no result one that says what happened.
+func unanswered(results []mtakit.Result, batch []int, err error) []mtakit.Result {
+	resp := mtakit.Response{Code: 400, Text: mtakit.Internal + "failed to send message: " + err.Error()}
+	var local interface {
+		LocalResponse() (mtakit.Response, bool)
+	}
+	if errors.As(err, &local) {
+		if r, ok := local.LocalResponse(); ok {
+			resp = r
+		}
+	}
+next:
+	for _, n := range batch {
+		for i := range results {
+			if results[i].Rcpt == n {
+				continue next
+			}
+		}
+		results = append(results, mtakit.Result{Rcpt: n, Response: resp})
+	}
+	return results
+}
+
+// kindOf says what a reply means for a recipient.
+func kindOf(r mtakit.Response) mtakit.Kind {
+	switch {
+	case r.Code == 503, r.Code >= 300 && r.Code < 500, tooManyReply(r) != no:
+		return mtakit.TransientFailure
+	case r.OK():
+		return mtakit.Delivered
+	}
+	return mtakit.Bounce
+}
+
+type answer uint8
+
+const (
+	no answer = iota
+	maybe
+	yes
+)
+
+// tooManyReply says whether a reply to RCPT means that there were too many of them (RFC 5321, 4.5.3.1.10).
+func tooManyReply(r mtakit.Response) answer {
+	switch {
+	case !strings.HasPrefix(r.Command, "RCPT"):
+	case r.Enhanced == [3]uint16{4, 5, 3}, r.Enhanced == [3]uint16{5, 5, 3}:
+		return yes
+	case (r.Code == 452 || r.Code == 552) && r.Enhanced[0] == 0:
+		return maybe
+	}
+	return no
+}

@@ -1,0 +1,79 @@
+package queue
+
+import (
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/mtakit/mtakit"
+)
+
+// item is a message that is on its way: due, in a ready queue or in a session. A message that waits for its time is a few
+// bytes in the scheduler instead.
+type item struct {
+	id      mtakit.ID
+	sched   *sched
+	owner   atomic.Uint32 // an owner; changed by pass alone
+	tries   int
+	due     time.Time
+	stored  bool  // in the spool; a volatile message is not until it has to wait
+	charge  int64 // bytes counted against the resident budget
+	changed bool  // m has to be written to the spool before it is let go
+
+	// m and body are nil until they are needed, or from reception on if memory allows.
+	m    *mtakit.Message
+	body mtakit.Body
+}
+
+// owner is who may touch an item. Ownership moves by item.pass and nowhere else, so that a message in two hands is caught where it
+// happens and not where it hurts.
+type owner uint32
+
+const (
+	ownedByReception owner = iota
+	ownedBySched           // in the due list of its scheduled queue
+	ownedByPromotion
+	ownedByReady
+	ownedBySession
+	ownedByNobody // delivered, bounced, or back in the scheduler as an entry
+)
+
+var ownerNames = [...]string{"reception", "scheduled queue", "promotion", "ready queue", "session", "nobody"}
+
+func (o owner) String() string { return ownerNames[o] }
+
+// pass hands it from one owner to the next.
+func (it *item) pass(from, to owner) {
+	if !it.owner.CompareAndSwap(uint32(from), uint32(to)) {
+		panic(fmt.Sprintf("queue: message %v is owned by %v, not by %v, and can't go to %v", it.id, owner(it.owner.Load()), from, to))
+	}
+}
+
+// age is how long ago the message was created.
+func (it *item) age(now time.Time) time.Duration { return now.Sub(it.id.Time()) }
+
+// keepResident keeps m and body of a new message in memory for its first attempt, if the budget allows.
+func (q *Queue) keepResident(it *item, m *mtakit.Message, body mtakit.Body) bool {
+	n := m.Size + residentOverhead
+	if q.resident.Add(n) > q.cfg.MaxResident && it.stored {
+		q.resident.Add(-n)
+		return false
+	}
+	it.m, it.body, it.charge = m, body, n
+	return true
+}
+
+// residentOverhead is about what envelope and metadata of a message take.
+const residentOverhead = 1024
+
+// shrink lets go of what is in memory. What isn't in the spool stays.
+func (q *Queue) shrink(it *item) {
+	if !it.stored {
+		return
+	}
+	if it.body != nil {
+		it.body.Close()
+	}
+	q.resident.Add(-it.charge)
+	it.m, it.body, it.charge = nil, nil, 0
+}

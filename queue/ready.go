@@ -1,0 +1,422 @@
+package queue
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mtakit/mtakit"
+)
+
+// ready is a ready queue: messages for one site by one source, in lanes, one for each scheduled queue that feeds it. Lanes take turns, so that
+// a queue with one message waits for one message of each other queue at most, and not for all of a large one. It has no goroutine
+// of its own: sessions are started by what comes in, up to the ideal number, and end when nothing has come for a while.
+type ready struct {
+	q      *Queue
+	name   string
+	domain string // that the path was asked for
+	proto  mtakit.Protocol
+
+	path    atomic.Pointer[mtakit.Path]
+	fetched atomic.Int64  // when, Unix nanoseconds
+	epoch   atomic.Uint64 // of the path
+	limits  *limits
+
+	mu       sync.Mutex
+	lanes    fifo[*lane] // those with messages, in turn
+	bySched  map[*sched]*lane
+	n        int // messages in lanes
+	reserved int
+	room     []*sched // wait for room
+	parked   []*session
+	sessions int // open or opening
+	closed   bool
+	shut     time.Time // nothing comes in and no session is opened before; zero is open
+	idleAt   time.Time // since when there has been neither message nor session
+
+	failures atomic.Int32 // consecutive, of connecting
+
+	live map[*session]struct{} // guarded by mu
+
+	// Metrics.
+	connections, connectionsTotal      mtakit.Counter
+	delivered, transfail, fail, fullup mtakit.Counter
+	state                              atomic.Pointer[readyState] // why it doesn't open sessions; nil is: nothing stops it
+}
+
+// readyState is a reason for which a ready queue is slower than it would be.
+type readyState struct {
+	what  string // connection_limited or connection_rate_throttled
+	why   string
+	since time.Time
+}
+
+// lane is the messages of one scheduled queue in a ready queue.
+type lane struct {
+	s *sched
+	q fifo[*item]
+}
+
+type readyAnswer uint8
+
+const (
+	readyOK readyAnswer = iota
+	readyFull
+	readyClosed
+)
+
+// admits says whether there is room for one more message of s. Beyond max_ready there is still room for the first message of a queue that has
+// none here: the turns are worth nothing to those who can't get in. It is called with mu held.
+func (r *ready) admits(s *sched) readyAnswer {
+	limit := r.path.Load().MaxReady
+	switch {
+	case r.closed:
+		return readyClosed
+	case r.shutLocked():
+	case r.n+r.reserved < limit, r.bySched[s] == nil && len(r.bySched) < limit:
+		return readyOK
+	}
+	r.fullup.Inc()
+	return readyFull
+}
+
+// reserve takes a place for a message of s; redeem fills it, release gives it back.
+func (r *ready) reserve(s *sched) readyAnswer {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a := r.admits(s)
+	if a == readyOK {
+		r.reserved++
+	} else if a == readyFull {
+		r.wakeLocked()
+	}
+	return a
+}
+
+func (r *ready) release() {
+	r.mu.Lock()
+	r.reserved--
+	r.mu.Unlock()
+}
+
+func (r *ready) redeem(it *item) {
+	r.mu.Lock()
+	r.reserved--
+	r.enter(it)
+	r.mu.Unlock()
+}
+
+// push is reserve and redeem in one.
+func (r *ready) push(it *item) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.admits(it.sched) != readyOK {
+		r.wakeLocked()
+		return false
+	}
+	r.enter(it)
+	return true
+}
+
+// enter puts a message into its lane and sees to it that somebody takes it. It is called with mu held.
+func (r *ready) enter(it *item) {
+	it.pass(ownedByPromotion, ownedByReady)
+	r.laneOf(it.sched).q.pushBack(it)
+	r.n++
+	r.wakeLocked()
+}
+
+func (r *ready) laneOf(s *sched) *lane {
+	l := r.bySched[s]
+	if l == nil {
+		l = &lane{s: s}
+		r.bySched[s] = l
+		r.lanes.pushBack(l)
+	}
+	return l
+}
+
+// wakeLocked gives work to a session that has none, or opens one if there are fewer than ideal. It is called with mu held.
+func (r *ready) wakeLocked() {
+	if n := len(r.parked); n > 0 {
+		s := r.parked[n-1] // the last: the others may end of idleness
+		r.parked[n-1] = nil
+		r.parked = r.parked[:n-1]
+		s.wake <- struct{}{}
+		return
+	}
+	r.openLocked()
+}
+
+// openLocked opens a session if there are fewer than ideal, and says whether it did. It is called with mu held.
+func (r *ready) openLocked() bool {
+	if r.sessions >= ideal(r.n, r.path.Load().ConnectionLimit.N) || r.closed || r.q.stopping.Load() || r.shutLocked() {
+		return false
+	}
+	r.sessions++
+	s := &session{r: r, q: r.q, wake: make(chan struct{}, 1)}
+	r.live[s] = struct{}{}
+	r.q.wg.Add(1)
+	go s.run(r.q.deliverCtx)
+	return true
+}
+
+// shutLocked says whether the ready queue is shut for a while. It is called with mu held.
+func (r *ready) shutLocked() bool {
+	if r.shut.IsZero() {
+		return false
+	}
+	if r.q.now().Before(r.shut) {
+		return true
+	}
+	r.shut = time.Time{}
+	return false
+}
+
+// shutFor lets nothing in for a while: a rate would only send it back.
+func (r *ready) shutFor(d time.Duration) {
+	r.mu.Lock()
+	r.shut = r.q.now().Add(d)
+	r.mu.Unlock()
+}
+
+// opens is when the ready queue is no longer shut, if that is before t.
+func (r *ready) opens(t time.Time) time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.shut.IsZero() && r.shut.Before(t) {
+		return r.shut
+	}
+	return t
+}
+
+// take is the next message, by turns; ok is false if there is none.
+func (r *ready) take() (it *item, ok bool) {
+	r.mu.Lock()
+	it, ok, room := r.takeLocked()
+	r.mu.Unlock()
+	for _, s := range room {
+		s.unblock()
+	}
+	return it, ok
+}
+
+// takeLocked is take; the caller unblocks the queues in room once mu is free.
+func (r *ready) takeLocked() (it *item, ok bool, room []*sched) {
+	l, ok := r.lanes.popFront()
+	if !ok {
+		return nil, false, nil
+	}
+	it, _ = l.q.popFront()
+	if l.q.len() > 0 {
+		r.lanes.pushBack(l)
+	} else {
+		delete(r.bySched, l.s)
+	}
+	r.n--
+	it.pass(ownedByReady, ownedBySession)
+	if len(r.room) > 0 && r.n+r.reserved <= r.path.Load().MaxReady/2 {
+		room, r.room = r.room, nil
+	}
+	return it, true, room
+}
+
+// giveBack returns a message that a session has taken and not attempted to the front.
+func (r *ready) giveBack(it *item) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed || r.q.stopping.Load() {
+		return false
+	}
+	it.pass(ownedBySession, ownedByReady)
+	r.laneOf(it.sched).q.pushFront(it)
+	r.n++
+	r.wakeLocked()
+	return true
+}
+
+// whenRoom wakes s when there is room.
+func (r *ready) whenRoom(s *sched) {
+	r.mu.Lock()
+	if now := r.admits(s); now != readyFull { // a session was faster
+		r.mu.Unlock()
+		s.unblock()
+		return
+	}
+	r.room = append(r.room, s)
+	r.mu.Unlock()
+}
+
+// waiting says whether there are messages.
+func (r *ready) waiting() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.n > 0
+}
+
+// drain takes everything out, for its new owner, who has it as if by a session.
+func (r *ready) drain() (all []*item) {
+	for {
+		it, ok := r.take()
+		if !ok {
+			return all
+		}
+		all = append(all, it)
+	}
+}
+
+// leave is the end of a session. Those that wait go on without it.
+func (r *ready) leave(s *session) {
+	r.mu.Lock()
+	r.sessions--
+	delete(r.live, s)
+	for r.n > 0 && r.openLocked() {
+	}
+	if r.sessions == 0 && r.n == 0 {
+		r.idleAt = r.q.now()
+	}
+	r.mu.Unlock()
+}
+
+// park waits until there may be work; false means that there was none for the time given, or that ctx has ended.
+func (r *ready) park(ctx context.Context, s *session, d time.Duration) bool {
+	r.mu.Lock()
+	if r.n > 0 || r.q.stopping.Load() {
+		r.mu.Unlock()
+		return true
+	}
+	r.parked = append(r.parked, s)
+	r.mu.Unlock()
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-s.wake:
+		return true
+	case <-t.C:
+	case <-ctx.Done():
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, p := range r.parked {
+		if p == s {
+			r.parked = append(r.parked[:i], r.parked[i+1:]...)
+			return false
+		}
+	}
+	<-s.wake // somebody took s out of parked, so there is work and a token
+	return true
+}
+
+// readyFor returns the ready queue of a source and a site, made if need be, with a path that is up to date or being renewed.
+func (q *Queue) readyFor(ctx context.Context, s *sched, c *conf, src *mtakit.Source, site *mtakit.Site) (*ready, error) {
+	name := src.Name + "->" + site.Name + "@" + c.Protocol.ReadySuffix()
+	q.readyMu.Lock()
+	r := q.ready[name]
+	q.readyMu.Unlock()
+	if r != nil {
+		q.refreshPath(r, src, site)
+		return r, nil
+	}
+	p, err := q.pathOf(ctx, name, s.name.RoutingDomain(), c.Protocol, src, site)
+	if err != nil {
+		return nil, err
+	}
+	r = &ready{q: q, name: name, domain: s.name.RoutingDomain(), proto: c.Protocol, bySched: make(map[*sched]*lane), live: make(map[*session]struct{}), idleAt: q.now()}
+	r.path.Store(p)
+	r.limits = newLimits(p)
+	r.fetched.Store(q.now().UnixNano())
+	r.epoch.Store(q.epoch.Load())
+	q.readyMu.Lock()
+	defer q.readyMu.Unlock()
+	if other := q.ready[name]; other != nil {
+		return other, nil
+	}
+	q.ready[name] = r
+	return r, nil
+}
+
+// pathOf asks policy for the limits.
+func (q *Queue) pathOf(ctx context.Context, name, domain string, proto mtakit.Protocol, src *mtakit.Source, site *mtakit.Site) (*mtakit.Path, error) {
+	cfg := &q.defaultPath
+	if q.cfg.Policy.Path != nil {
+		c, err := guard(q, ctx, "Path", func(ctx context.Context) (*mtakit.PathConfig, error) {
+			return q.cfg.Policy.Path(ctx, domain, src.Name, site)
+		})
+		if err != nil {
+			return nil, err
+		}
+		if c != nil {
+			cfg = c
+		}
+	}
+	if cfg.MaxReady < 1 || cfg.MaxDeliveriesPerConnection < 1 || cfg.MaxRecipientsPerBatch < 1 || cfg.ConnectionLimit.N < 1 {
+		fixed := *cfg
+		fixed.MaxReady, fixed.MaxDeliveriesPerConnection = max(1, cfg.MaxReady), max(1, cfg.MaxDeliveriesPerConnection)
+		fixed.MaxRecipientsPerBatch, fixed.ConnectionLimit.N = max(1, cfg.MaxRecipientsPerBatch), max(1, cfg.ConnectionLimit.N)
+		q.log.Error("path has limits below 1; 1 is used", "path", name)
+		cfg = &fixed
+	}
+	return &mtakit.Path{Name: name, Source: src, Site: site, Protocol: proto, PathConfig: cfg}, nil
+}
+
+// refreshPath renews the path of r in the background if it is out of date.
+func (q *Queue) refreshPath(r *ready, src *mtakit.Source, site *mtakit.Site) {
+	p := r.path.Load()
+	now, epoch := q.now(), q.epoch.Load()
+	if q.cfg.Policy.Path == nil || p.Source == src &&
+		!stale(now, time.Unix(0, r.fetched.Load()), r.epoch.Load(), epoch, p.RefreshInterval, p.RefreshStrategy) {
+		return
+	}
+	q.refresh(r, func(ctx context.Context) {
+		// The hosts stay as they were when the ready queue was made; its name says so.
+		n, err := q.pathOf(ctx, r.name, r.domain, r.proto, src, p.Site)
+		r.fetched.Store(now.UnixNano())
+		r.epoch.Store(epoch)
+		if err != nil {
+			q.log.Error("path not renewed; the last good one stays in force", "path", r.name, "err", err)
+			return
+		}
+		r.path.Store(n)
+		r.limits.set(n)
+		r.shed()
+	})
+}
+
+// shed sends back what is too much after max_ready was lowered, the last first, and wakes those who may go on under the new path.
+func (r *ready) shed() {
+	var out []*item
+	r.mu.Lock()
+	limit := r.path.Load().MaxReady
+	for r.n > limit {
+		l := r.lanes.at(r.lanes.len() - 1)
+		it, _ := l.q.popBack()
+		if l.q.len() == 0 {
+			r.lanes.popBack()
+			delete(r.bySched, l.s)
+		}
+		r.n--
+		it.pass(ownedByReady, ownedByPromotion)
+		out = append(out, it)
+	}
+	r.shut = time.Time{}
+	r.wakeLocked()
+	r.mu.Unlock()
+	for _, it := range out {
+		r.q.giveBack(it, ownedByPromotion, Reasons{MaxReadyWasReduced})
+	}
+}
+
+// reapReady forgets ready queues that have been idle for long.
+func (q *Queue) reapReady(now time.Time, idle time.Duration) {
+	q.readyMu.Lock()
+	defer q.readyMu.Unlock()
+	for name, r := range q.ready {
+		r.mu.Lock()
+		if r.n == 0 && r.reserved == 0 && r.sessions == 0 && len(r.room) == 0 && now.Sub(r.idleAt) >= idle {
+			r.closed = true
+			delete(q.ready, name)
+		}
+		r.mu.Unlock()
+	}
+}

@@ -1,0 +1,325 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/mtakit/mtakit"
+)
+
+// requeue says how a message goes back to its scheduled queue.
+type requeue struct {
+	response mtakit.Response
+	reasons  Reasons
+	counted  bool          // as an attempt: the delay is the backoff
+	delay    time.Duration // with hasDelay, unless counted
+	hasDelay bool          // else: up to a minute
+}
+
+// failure says what the record of a failure tells about the connection, if there was any.
+type failure struct {
+	r    *ready
+	conn mtakit.Session
+}
+
+// fail records a response for the whole message: a permanent one bounces it, any other is a temporary failure that counts as an attempt.
+func (q *Queue) fail(ctx context.Context, it *item, from owner, resp mtakit.Response, why Reasons, f failure) {
+	if q.load(ctx, it, from) == nil {
+		return
+	}
+	o := recordOpts{r: f.r, conn: f.conn}
+	if f.r != nil {
+		o.site = f.r.name
+	}
+	if resp.Permanent() {
+		q.record(it, mtakit.Bounce, resp, o)
+		q.finish(ctx, it, from)
+		return
+	}
+	q.record(it, mtakit.TransientFailure, resp, o)
+	q.requeue(ctx, it, from, requeue{counted: true, response: resp, reasons: why.with(LoggedTransientFailure)})
+}
+
+// bounce records a final failure that policy has decided, and forgets the message.
+func (q *Queue) bounce(it *item, from owner, resp mtakit.Response, site string) {
+	q.record(it, mtakit.Bounce, resp, recordOpts{site: site})
+	q.finish(q.workCtx, it, from)
+}
+
+// expire records that the message is too old, and forgets it.
+func (q *Queue) expire(it *item, from owner, site, text string) {
+	q.record(it, mtakit.Expiration, mtakit.Response{Code: 551, Enhanced: [3]uint16{5, 4, 7}, Text: text}, recordOpts{site: site})
+	q.finish(q.workCtx, it, from)
+}
+
+// requeue returns a message to a scheduled queue for another time, or ends its life if that is over. it.m is there.
+func (q *Queue) requeue(ctx context.Context, it *item, from owner, how requeue) {
+	m := q.load(ctx, it, from)
+	if m == nil {
+		return
+	}
+	now := q.now()
+	c := it.sched.conf.Load()
+	if c == nil || c.err != nil {
+		c = q.defaultConf
+	}
+	delay := how.delay
+	switch {
+	case how.counted:
+		delay = delayFor(c.QueueSettings, it.tries) + jitter(c.QueueSettings, uniform(q.seed, it.id, it.tries, 'j'))
+	case !how.hasDelay:
+		delay = spread(uniform(q.seed, it.id, it.tries+int(now.Unix()), 's'))
+	}
+	delay = max(delay, 0)
+	moved := false
+	if q.cfg.Policy.Retry != nil {
+		var done bool
+		if delay, moved, done = q.askRetry(ctx, it, from, how, delay); done {
+			return
+		}
+	}
+	if moved { // a new queue: at once, and the attempt counts
+		it.tries++
+		how.counted, delay = false, 0
+		if c = it.sched.conf.Load(); c == nil || c.err != nil {
+			c = q.defaultConf
+		}
+	}
+	due := m.Schedule.Adjust(now.Add(delay))
+	age := it.age(now) + delay
+	switch {
+	case m.Schedule != nil && !m.Schedule.Expires.IsZero():
+		if !due.Before(m.Schedule.Expires) {
+			q.expire(it, from, "", fmt.Sprintf("Next delivery time would be at %s which exceeds the expiry time %s configured via set_scheduling",
+				mtakit.AppendTimestamp(nil, due), mtakit.AppendTimestamp(nil, m.Schedule.Expires)))
+			return
+		}
+	case how.counted && age > c.MaxAge.Std():
+		it.tries++
+		q.expire(it, from, "", fmt.Sprintf("Next delivery time would be %v after creation, which exceeds max_age=%v", mtakit.Duration(age.Round(time.Second)), c.MaxAge))
+		return
+	case !how.counted && age >= c.MaxAge.Std():
+		q.expire(it, from, "localhost", fmt.Sprintf("Next delivery time %v > %v", mtakit.Duration(age.Round(time.Second)), c.MaxAge))
+		return
+	}
+	if how.counted {
+		it.tries++
+	}
+	it.due = due
+	q.park(ctx, it, from, how.reasons)
+}
+
+// askRetry calls Policy.Retry. moved says that the message has another queue now, done that it is no longer ours.
+func (q *Queue) askRetry(ctx context.Context, it *item, from owner, how requeue, delay time.Duration) (_ time.Duration, moved, done bool) {
+	before, err := it.m.DeriveQueue()
+	if err != nil || before != it.sched.name {
+		before = it.sched.name
+	}
+	err = ask(q, ctx, "Retry", func(ctx context.Context) error {
+		return q.cfg.Policy.Retry(ctx, it.m, Failure{Response: how.response, Reasons: how.reasons, Counted: how.counted, Delay: delay})
+	})
+	var reject *mtakit.Reject
+	var later *mtakit.Delay
+	switch {
+	case errors.As(err, &reject):
+		q.bounce(it, from, reject.Response, "")
+		return 0, false, true
+	case errors.As(err, &later):
+		delay = max(later.For, 0)
+	case err != nil:
+		q.log.Error("retry policy failed; the message keeps its queue and time", "id", it.id.String(), "queue", it.sched.name.String(), "err", err)
+		return delay, false, false
+	}
+	after := it.m.Queue
+	if after == it.sched.name {
+		if after, err = it.m.DeriveQueue(); err != nil {
+			q.log.Error("the queue's name can't be derived; the message keeps its queue", "id", it.id.String(), "err", err)
+			return delay, false, false
+		}
+	}
+	it.changed = true // the callback may have changed metadata
+	if after == before || after == it.sched.name {
+		return delay, false, false
+	}
+	it.m.Queue = after
+	q.move(it, from, after)
+	return 0, true, false
+}
+
+// move gives a message to another scheduled queue.
+func (q *Queue) move(it *item, from owner, to mtakit.QueueName) {
+	old := it.sched
+	it.sched = q.hold(to)
+	q.departed(old, from)
+	old.drop()
+	if from == ownedByReady || from == ownedBySession {
+		it.sched.shard.mu.Lock()
+		it.sched.inFlight++ // until it is parked
+		it.sched.shard.mu.Unlock()
+	}
+}
+
+// departed counts a message out of the ready queues of s. When the last has gone, what is known of the way is let go too: most queues
+// wait much longer than they send.
+func (q *Queue) departed(s *sched, from owner) {
+	if from != ownedByReady && from != ownedBySession {
+		return
+	}
+	s.shard.mu.Lock()
+	if s.inFlight--; s.inFlight <= 0 && s.due.len() == 0 {
+		s.feed = nil
+	}
+	s.shard.mu.Unlock()
+}
+
+// park stores what has changed and puts the message into the scheduler, or at the end of the due list if its time has come.
+func (q *Queue) park(ctx context.Context, it *item, from owner, why Reasons) {
+	s := it.sched
+	if it.m != nil {
+		it.m.Due, it.m.Tries, it.m.Queue = it.due, it.tries, s.name
+	}
+	q.departed(s, from)
+	if it.due.IsZero() || !it.due.After(q.now()) {
+		s.shard.mu.Lock()
+		it.pass(from, ownedBySched)
+		s.shard.ripe(s, it)
+		s.shard.mu.Unlock()
+		return
+	}
+	if err := q.save(ctx, it); err != nil {
+		if !it.stored {
+			// Nowhere to put it: it stays in memory, and is offered again soon.
+			q.log.Error("volatile message can't be stored; it stays in memory", "id", it.id.String(), "err", err)
+			s.shard.mu.Lock()
+			it.pass(from, ownedBySched)
+			s.due.push(q, it)
+			s.waiting++
+			q.waiting.Inc()
+			if s.state == schedIdle {
+				s.shard.block(s, it.due)
+			}
+			s.shard.mu.Unlock()
+			return
+		}
+		q.log.Error("due time and tries not saved; a restart would try the message at once", "id", it.id.String(), "err", err)
+	}
+	if !why.has(LoggedTransientFailure) && (len(why) != 1 || why[0] != Enumerated) {
+		q.recordDelayed(it, why)
+	}
+	q.shrink(it)
+	s.shard.mu.Lock()
+	it.pass(from, ownedByNobody)
+	s.shard.wait(s, it.id, it.due, it.tries)
+	s.shard.mu.Unlock()
+}
+
+// save writes to the spool what a restart must know of a message that has to wait.
+func (q *Queue) save(ctx context.Context, it *item) error {
+	ctx = context.WithoutCancel(ctx)
+	switch {
+	case !it.stored:
+		if err := q.cfg.Spool.Store(ctx, []mtakit.Submission{{Message: it.m, Body: it.body}}, mtakit.Buffered); err != nil {
+			return err
+		}
+		it.stored = true
+	case it.changed:
+		if err := q.cfg.Spool.Update(ctx, it.m); err != nil {
+			return err
+		}
+	default:
+		return q.cfg.Spool.Reschedule(ctx, it.id, it.due, it.tries)
+	}
+	it.changed = false
+	return nil
+}
+
+// giveBack returns a message that was not attempted to its scheduled queue, for some time within the next minute. It needs no more of the message
+// than is in memory, so that it works when all else has failed.
+func (q *Queue) giveBack(it *item, from owner, why Reasons) {
+	if q.stopping.Load() {
+		q.leave(it, from)
+		return
+	}
+	if q.cfg.Policy.Retry != nil {
+		q.requeue(q.workCtx, it, from, requeue{reasons: why, response: internal451(1, "returning message to scheduled queue")})
+		return
+	}
+	it.due = q.now().Add(spread(uniform(q.seed, it.id, it.tries+int(q.now().Unix()), 's')))
+	q.park(q.workCtx, it, from, why)
+}
+
+// leave is what happens to a message when the engine stops: it stays in the spool, and is written there if it was not.
+func (q *Queue) leave(it *item, from owner) {
+	if !it.stored || it.changed {
+		if it.m != nil {
+			it.m.Due, it.m.Tries, it.m.Queue = it.due, it.tries, it.sched.name
+		}
+		if err := q.save(context.WithoutCancel(q.workCtx), it); err != nil {
+			q.log.Error("message not saved at shutdown", "id", it.id.String(), "err", err)
+		}
+	}
+	it.stored = true
+	q.shrink(it)
+	q.departed(it.sched, from)
+	it.pass(from, ownedByNobody)
+	q.left.Inc()
+}
+
+// finish forgets a message whose last recipient is done.
+func (q *Queue) finish(ctx context.Context, it *item, from owner) {
+	ctx = context.WithoutCancel(ctx)
+	if it.stored {
+		if q.flusher != nil {
+			if err := q.flusher.Flush(ctx); err != nil {
+				q.log.Error("event log not written before a message leaves the spool", "id", it.id.String(), "err", err)
+			}
+		}
+		if err := q.cfg.Spool.Remove(ctx, it.id); err != nil && !errors.Is(err, mtakit.ErrNotFound) {
+			q.log.Error("message done but still in the spool; a restart would deliver it again", "id", it.id.String(), "err", err)
+		}
+	}
+	q.gone(it, from)
+}
+
+// gone ends the life of an item in memory.
+func (q *Queue) gone(it *item, from owner) {
+	it.stored = true // nothing left to save
+	q.shrink(it)
+	q.departed(it.sched, from)
+	it.pass(from, ownedByNobody)
+	it.sched.drop()
+	q.done.Inc()
+}
+
+// load sees to it that the envelope is in memory. nil means that there is none, and that the message has been dealt with.
+func (q *Queue) load(ctx context.Context, it *item, from owner) *mtakit.Message {
+	if it.m != nil {
+		return it.m
+	}
+	m, err := q.cfg.Spool.Load(context.WithoutCancel(ctx), it.id)
+	if err != nil {
+		q.lost(ctx, it, from, err)
+		return nil
+	}
+	it.m = m
+	return m
+}
+
+// lost deals with a message that the spool does not give us: removed behind our back it is gone; otherwise it is tried again later.
+func (q *Queue) lost(ctx context.Context, it *item, from owner, err error) {
+	if errors.Is(err, mtakit.ErrNotFound) {
+		q.log.Error("message is no longer in the spool", "id", it.id.String(), "queue", it.sched.name.String())
+		q.gone(it, from)
+		return
+	}
+	q.log.Error("message can't be read; it is tried again later", "id", it.id.String(), "queue", it.sched.name.String(), "err", err)
+	it.due = q.now().Add(time.Minute)
+	it.pass(from, ownedByNobody)
+	q.departed(it.sched, from)
+	q.shrink(it)
+	it.sched.shard.mu.Lock()
+	it.sched.shard.wait(it.sched, it.id, it.due, it.tries)
+	it.sched.shard.mu.Unlock()
+}

@@ -1,0 +1,373 @@
+package queue
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mtakit/mtakit"
+	"github.com/mtakit/mtakit/internal/wheel"
+)
+
+// Match says which scheduled queues a rule is for. With QueueNames it is those alone; otherwise each field that is not nil must be the
+// same as that part of the queue's name. The zero value is all queues.
+type Match struct {
+	Campaign, Tenant, Domain, Routing *string
+	QueueNames                        []string
+}
+
+// Matches says whether the rule is for a queue. A part that the queue lacks matches no value, not even an empty one, but for the tenant of a
+// queue with a campaign.
+func (m *Match) Matches(q mtakit.QueueName) bool {
+	if len(m.QueueNames) > 0 {
+		return slices.Contains(m.QueueNames, q.String())
+	}
+	part := func(want *string, has string) bool { return want == nil || *want == has && has != "" }
+	return part(m.Campaign, q.Campaign) && (part(m.Tenant, q.Tenant) || q.Campaign != "" && *m.Tenant == "" && q.Tenant == "") &&
+		part(m.Domain, q.Domain) && part(m.Routing, q.Routing)
+}
+
+func (m *Match) equal(o *Match) bool {
+	same := func(a, b *string) bool { return a == b || a != nil && b != nil && *a == *b }
+	return same(m.Campaign, o.Campaign) && same(m.Tenant, o.Tenant) && same(m.Domain, o.Domain) && same(m.Routing, o.Routing) &&
+		slices.Equal(m.QueueNames, o.QueueNames)
+}
+
+// Rule is an order of the operator that holds until it expires.
+type Rule struct {
+	ID     string // a UUID; made when the rule is added
+	Match  Match
+	Reason string
+	// Expires is when the rule ends. Zero is in five minutes.
+	Expires time.Time
+	// SuppressLogging writes no AdminBounce records.
+	SuppressLogging bool
+
+	mu      sync.Mutex
+	bounced map[string]int
+}
+
+// Bounced is how many messages the rule has bounced so far, by queue.
+func (r *Rule) Bounced() map[string]int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m := make(map[string]int, len(r.bounced))
+	for k, v := range r.bounced {
+		m[k] = v
+	}
+	return m
+}
+
+func (r *Rule) count(queue string) {
+	r.mu.Lock()
+	if r.bounced == nil {
+		r.bounced = make(map[string]int)
+	}
+	r.bounced[queue]++
+	r.mu.Unlock()
+}
+
+// ReadyRule suspends one ready queue.
+type ReadyRule struct {
+	ID      string
+	Name    string // of the ready queue
+	Reason  string
+	Expires time.Time // zero is in five minutes
+}
+
+const defaultRuleLife = 5 * time.Minute
+
+// ErrNoRule: there is no rule with that id.
+var ErrNoRule = errors.New("queue: no such rule")
+
+// rules are the operator's orders in force. They are looked at when a message is touched: a message that sleeps costs nothing.
+type rules struct {
+	q *Queue
+	n atomic.Int32 // rules in force, to look at nothing while there are none
+
+	mu      sync.RWMutex
+	bounce  []*Rule
+	suspend []*Rule
+	ready   map[string]*ReadyRule
+}
+
+func (r *rules) any() bool { return r.n.Load() > 0 }
+
+// add puts a rule in force; one with the same match is replaced.
+func (r *rules) add(list *[]*Rule, rule *Rule) *Rule {
+	now := r.q.now()
+	rule.ID = newUUID()
+	if rule.Expires.IsZero() {
+		rule.Expires = now.Add(defaultRuleLife)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	*list = slices.DeleteFunc(*list, func(o *Rule) bool { return o.Match.equal(&rule.Match) })
+	*list = append(*list, rule)
+	r.recount()
+	return rule
+}
+
+func (r *rules) recount() { r.n.Store(int32(len(r.bounce) + len(r.suspend) + len(r.ready))) }
+
+func (r *rules) list(list *[]*Rule) []*Rule {
+	now := r.q.now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	*list = slices.DeleteFunc(*list, func(o *Rule) bool { return !o.Expires.After(now) })
+	r.recount()
+	return slices.Clone(*list)
+}
+
+func (r *rules) cancel(list *[]*Rule, id string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := len(*list)
+	*list = slices.DeleteFunc(*list, func(o *Rule) bool { return o.ID == id })
+	r.recount()
+	if len(*list) == n {
+		return fmt.Errorf("%w: %s", ErrNoRule, id)
+	}
+	return nil
+}
+
+// find is the rule of list for a queue, nil if there is none.
+func (r *rules) find(list *[]*Rule, name mtakit.QueueName, now time.Time) *Rule {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for _, rule := range *list {
+		if rule.Expires.After(now) && rule.Match.Matches(name) {
+			return rule
+		}
+	}
+	return nil
+}
+
+// readySuspended is until when a ready queue is suspended; zero is: it is not.
+func (r *rules) readySuspended(rq *ready, now time.Time) time.Time {
+	if !r.any() {
+		return time.Time{}
+	}
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if rule := r.ready[rq.name]; rule != nil && rule.Expires.After(now) {
+		return rule.Expires
+	}
+	return time.Time{}
+}
+
+// AdminBounce bounces every message of the queues that rule matches: those that wait, in the background, and those that come until the rule expires.
+// It returns at once, with the rule that is in force from now on.
+func (q *Queue) AdminBounce(rule Match, reason string, expires time.Time, suppressLogging bool) *Rule {
+	r := q.rules.add(&q.rules.bounce, &Rule{Match: rule, Reason: reason, Expires: expires, SuppressLogging: suppressLogging})
+	q.sweep(&r.Match, func(ctx context.Context, it *item) { q.adminBounce(ctx, it, ownedByPromotion, r) })
+	return r
+}
+
+// Suspend holds the mail of the queues that the rule matches: what comes due is not promoted but counts as an attempt that failed, so that
+// not everything leaves at once when the suspension ends.
+func (q *Queue) Suspend(rule Match, reason string, expires time.Time) *Rule {
+	return q.rules.add(&q.rules.suspend, &Rule{Match: rule, Reason: reason, Expires: expires})
+}
+
+// SuspendReady suspends a ready queue: its messages go by other sources, or wait. A transaction in progress is finished.
+func (q *Queue) SuspendReady(name, reason string, expires time.Time) *ReadyRule {
+	now := q.now()
+	if expires.IsZero() {
+		expires = now.Add(defaultRuleLife)
+	}
+	rule := &ReadyRule{ID: newUUID(), Name: name, Reason: reason, Expires: expires}
+	q.rules.mu.Lock()
+	if q.rules.ready == nil {
+		q.rules.ready = make(map[string]*ReadyRule)
+	}
+	q.rules.ready[name] = rule
+	q.rules.recount()
+	q.rules.mu.Unlock()
+	q.readyMu.Lock()
+	r := q.ready[name]
+	q.readyMu.Unlock()
+	if r != nil {
+		for _, it := range r.drain() {
+			q.readmit(it)
+		}
+	}
+	return rule
+}
+
+// readmit offers a message that a ready queue had to give up to its scheduled queue again, at once.
+func (q *Queue) readmit(it *item) {
+	s := it.sched
+	q.departed(s, ownedBySession)
+	s.shard.mu.Lock()
+	it.pass(ownedBySession, ownedBySched)
+	s.shard.ripe(s, it)
+	s.shard.mu.Unlock()
+}
+
+// Bounces, Suspensions and ReadySuspensions list the rules in force.
+func (q *Queue) Bounces() []*Rule     { return q.rules.list(&q.rules.bounce) }
+func (q *Queue) Suspensions() []*Rule { return q.rules.list(&q.rules.suspend) }
+
+// ReadySuspensions lists the suspended ready queues.
+func (q *Queue) ReadySuspensions() []*ReadyRule {
+	now := q.now()
+	q.rules.mu.Lock()
+	defer q.rules.mu.Unlock()
+	var list []*ReadyRule
+	for name, r := range q.rules.ready {
+		if !r.Expires.After(now) {
+			delete(q.rules.ready, name)
+			continue
+		}
+		list = append(list, r)
+	}
+	q.rules.recount()
+	slices.SortFunc(list, func(a, b *ReadyRule) int { return a.Expires.Compare(b.Expires) })
+	return list
+}
+
+// CancelBounce, CancelSuspension and CancelReadySuspension end a rule. The error wraps ErrNoRule if there is none with that id.
+func (q *Queue) CancelBounce(id string) error     { return q.rules.cancel(&q.rules.bounce, id) }
+func (q *Queue) CancelSuspension(id string) error { return q.rules.cancel(&q.rules.suspend, id) }
+
+// CancelReadySuspension ends the suspension of a ready queue.
+func (q *Queue) CancelReadySuspension(id string) error {
+	q.rules.mu.Lock()
+	defer q.rules.mu.Unlock()
+	for name, r := range q.rules.ready {
+		if r.ID == id {
+			delete(q.rules.ready, name)
+			q.rules.recount()
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: %s", ErrNoRule, id)
+}
+
+// obeyBounce is obeyRules for a message that does not come due yet.
+func (q *Queue) obeyBounce(it *item, from owner) bool {
+	rule := q.rules.find(&q.rules.bounce, it.sched.name, q.now())
+	if rule != nil {
+		q.adminBounce(q.workCtx, it, from, rule)
+	}
+	return rule != nil
+}
+
+// obeyRules applies the rules for its queue to a message; true means that it has been dealt with.
+func (q *Queue) obeyRules(ctx context.Context, it *item, from owner, site string) bool {
+	now := q.now()
+	name := it.sched.name
+	if rule := q.rules.find(&q.rules.bounce, name, now); rule != nil {
+		q.adminBounce(ctx, it, from, rule)
+		return true
+	}
+	if rule := q.rules.find(&q.rules.suspend, name, now); rule != nil {
+		if q.load(ctx, it, from) != nil {
+			resp := internal451(4, "scheduled queue is suspended: "+rule.Reason)
+			q.record(it, mtakit.TransientFailure, resp, recordOpts{site: site})
+			q.requeue(ctx, it, from, requeue{counted: true, response: resp, reasons: Reasons{LoggedTransientFailure}})
+		}
+		return true
+	}
+	return false
+}
+
+func (q *Queue) adminBounce(ctx context.Context, it *item, from owner, rule *Rule) {
+	if !rule.SuppressLogging {
+		if q.load(ctx, it, from) == nil {
+			return
+		}
+		q.record(it, mtakit.AdminBounce, mtakit.Response{Code: 551, Enhanced: [3]uint16{5, 7, 1},
+			Text: "Administrator bounced with reason: " + rule.Reason}, recordOpts{site: "localhost"})
+	}
+	rule.count(it.sched.name.String())
+	q.finish(ctx, it, from)
+}
+
+// sweep gives each waiting message of the matching queues to do, which has it as if by a promotion. It runs in the background, a few
+// thousand entries at a time, so that no lock is held for long.
+func (q *Queue) sweep(match *Match, do func(context.Context, *item)) {
+	q.admitting.RLock() // stopping waits for those that are counted by then
+	defer q.admitting.RUnlock()
+	if q.stopping.Load() {
+		return
+	}
+	q.wg.Add(1)
+	go func() {
+		defer q.wg.Done()
+		for _, sh := range q.shards {
+			sh.sweep(q.workCtx, match, do)
+		}
+	}()
+}
+
+const sweepStep = 4096
+
+func (sh *shard) sweep(ctx context.Context, match *Match, do func(context.Context, *item)) {
+	known := make(map[*sched]bool) // what match says of a queue
+	matches := func(s *sched) bool {
+		m, ok := known[s]
+		if !ok {
+			m = match.Matches(s.name)
+			known[s] = m
+		}
+		return m
+	}
+	var out []*item
+	handle := func() {
+		for _, it := range out {
+			do(ctx, it)
+		}
+		out = out[:0]
+	}
+	sh.mu.Lock()
+	for pos := sh.time.Len(); pos > 0 && ctx.Err() == nil && !sh.q.stopping.Load(); {
+		pos = sh.time.Sweep(pos, sweepStep, func(e wheel.Item) bool {
+			s := sh.scheds[e.Queue]
+			if !matches(s) {
+				return false
+			}
+			it := &item{id: e.ID, sched: s, tries: int(e.Tries), due: fromUnix32(e.Due), stored: true}
+			it.owner.Store(uint32(ownedByPromotion))
+			s.waiting--
+			sh.q.waiting.Dec()
+			out = append(out, it)
+			return true
+		})
+		sh.mu.Unlock()
+		handle()
+		sh.mu.Lock()
+	}
+	for slot := 0; slot < len(sh.scheds); slot++ {
+		s := sh.scheds[slot]
+		if s == nil || !matches(s) {
+			continue
+		}
+		for it, ok := s.due.pop(s); ok; it, ok = s.due.pop(s) {
+			s.waiting--
+			sh.q.waiting.Dec()
+			it.pass(ownedBySched, ownedByPromotion)
+			out = append(out, it)
+		}
+		if len(out) > 0 {
+			sh.mu.Unlock()
+			handle()
+			sh.mu.Lock()
+		}
+	}
+	sh.mu.Unlock()
+}
+
+// newUUID is a random UUID, version 4.
+func newUUID() string {
+	var b [16]byte
+	rand.Read(b[:])
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}

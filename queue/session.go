@@ -1,0 +1,351 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/mtakit/mtakit"
+)
+
+// session is one connection of a ready queue, with the goroutine that uses it. It owns the messages in hand: the one being delivered and, where
+// envelopes overlap, the one announced after it. Whatever ends the goroutine, these go back.
+type session struct {
+	r      *ready
+	q      *Queue
+	wake   chan struct{} // there may be work, for a parked session
+	leases []mtakit.Lease
+
+	conn     mtakit.Session // nil until connected
+	cur, nxt *item          // in hand
+	curD     *delivery
+	nxtD     *delivery
+	paid     bool      // cur was announced: its rates are paid for, and its envelope is at the peer already
+	sent     int       // deliveries on this connection
+	lastID   mtakit.ID // the message whose recipients the peer last found too many, and who they were
+	lastTo   map[string]bool
+	to       []string // room for the recipients of a record
+
+	phase   atomic.Pointer[phase]
+	started time.Time
+	cut     atomic.Pointer[context.CancelCauseFunc] // ends the session at once
+	soft    context.Context                         // ends when no new work is to begin
+}
+
+// phase is what a session is doing, since when.
+type phase struct {
+	name  string
+	since time.Time
+}
+
+// delivery is a mtakit.Delivery with the room that it keeps from one message to the next. Of the message's recipients the first todo are to be
+// tried in this session; the others have had their temporary failure.
+type delivery struct {
+	mtakit.Delivery
+	todo  int
+	rcpts []int
+	first mtakit.Response // the first answer that was a temporary failure
+}
+
+// batch sets the delivery to the next recipients, as many as one transaction takes.
+func (d *delivery) batch(it *item, most int) {
+	d.rcpts = d.rcpts[:0]
+	for i := range min(d.todo, most) {
+		d.rcpts = append(d.rcpts, i)
+	}
+	d.Delivery = mtakit.Delivery{Message: it.m, Body: it.body, Rcpts: d.rcpts, Results: d.Results[:0]}
+}
+
+func (s *session) setPhase(name string) { s.phase.Store(&phase{name, s.q.now()}) }
+
+var (
+	errGraceEnded = errors.New("the grace period of the shutdown has ended")
+)
+
+// run is the life of a session: it takes a message before it connects, so that no connection is made for nothing, delivers until there has been
+// nothing for the idle time, and gives back what is left in hand.
+func (s *session) run(ctx context.Context) {
+	defer s.q.wg.Done()
+	ctx, cut := context.WithCancelCause(ctx)
+	defer cut(nil)
+	s.cut.Store(&cut)
+	s.started = s.q.now()
+	s.curD, s.nxtD = &delivery{}, &delivery{}
+	s.setPhase("Starting")
+	soft, stopSoft := context.WithCancel(s.q.workCtx)
+	defer stopSoft()
+	defer context.AfterFunc(ctx, stopSoft)()
+	s.soft = soft
+	defer s.end()
+	if err := s.acquire(soft); err != nil {
+		s.q.log.Debug("no connection opened", "ready_queue", s.r.name, "err", err)
+		return
+	}
+	if !s.obtain(ctx) || !s.connect(ctx) {
+		return
+	}
+	for s.obtain(ctx) {
+		if s.sent >= s.r.path.Load().MaxDeliveriesPerConnection {
+			s.closeConn()
+			if !s.connect(ctx) {
+				return
+			}
+		}
+		if !s.deliver(ctx) {
+			return
+		}
+	}
+}
+
+// end gives everything back, panics included.
+func (s *session) end() {
+	if p := recover(); p != nil {
+		s.q.log.Error("session panicked", "ready_queue", s.r.name, "panic", p, "stack", string(debug.Stack()))
+	}
+	for _, it := range []*item{s.cur, s.nxt} {
+		if it != nil {
+			s.q.giveBack(it, ownedBySession, Reasons{DispatcherDrop})
+		}
+	}
+	s.cur, s.nxt = nil, nil
+	s.closeConn()
+	s.releaseLeases()
+	s.r.leave(s)
+}
+
+func (s *session) closeConn() {
+	if s.conn != nil {
+		s.setPhase("Closing")
+		s.conn.Close()
+		s.conn, s.sent, s.lastTo = nil, 0, nil
+		s.r.connections.Dec()
+	}
+}
+
+// obtain sees to it that a message is in hand, waiting for one up to the idle time; false means that the session has no more use.
+func (s *session) obtain(ctx context.Context) bool {
+	if s.cur != nil {
+		return true
+	}
+	if s.nxt != nil {
+		s.cur, s.nxt = s.nxt, nil
+		s.curD, s.nxtD = s.nxtD, s.curD
+		s.paid = true
+		return true
+	}
+	for {
+		if s.q.stopping.Load() || ctx.Err() != nil {
+			return false
+		}
+		if s.q.rules.any() && !s.q.rules.readySuspended(s.r, s.q.now()).IsZero() || s.q.unhealthy() != nil {
+			for _, it := range s.r.drain() {
+				s.q.giveBack(it, ownedBySession, Reasons{ReadyQueueWasSuspended})
+			}
+			return false
+		}
+		if err := s.extend(ctx); err != nil {
+			s.q.log.Warn("connection lease lost", "ready_queue", s.r.name, "err", err)
+			return false
+		}
+		it, ok := s.r.take()
+		if !ok {
+			if s.conn == nil {
+				return false
+			}
+			s.setPhase("Idle")
+			if !s.r.park(ctx, s, s.r.path.Load().IdleTimeout.Std()) {
+				return false
+			}
+			continue
+		}
+		if s.q.pacer != nil && s.q.pacer.Pace(ctx) != nil {
+			s.q.giveBack(it, ownedBySession, Reasons{DispatcherDrop})
+			return false
+		}
+		if s.ready(ctx, it, s.curD) {
+			s.cur = it
+			return true
+		}
+	}
+}
+
+// ready checks and loads a message that has been taken; false means that it has gone elsewhere.
+func (s *session) ready(ctx context.Context, it *item, d *delivery) bool {
+	if s.q.rules.any() && s.q.obeyRules(ctx, it, ownedBySession, s.r.name) {
+		return false
+	}
+	m := s.q.load(ctx, it, ownedBySession)
+	if m == nil {
+		return false
+	}
+	if it.body == nil {
+		b, err := s.q.cfg.Spool.Open(ctx, it.id)
+		if err != nil {
+			s.q.lost(ctx, it, ownedBySession, err)
+			return false
+		}
+		it.body = b
+	}
+	d.todo, d.first = len(m.To), mtakit.Response{}
+	d.batch(it, s.r.path.Load().MaxRecipientsPerBatch)
+	return true
+}
+
+// connect opens the connection within the rate that the path allows. On failure every message in hand has gone elsewhere.
+func (s *session) connect(ctx context.Context) bool {
+	p := s.r.path.Load()
+	if !s.rate(ctx, "ConnectionRateThrottled", ConnectionRateThrottle, func() (time.Duration, error) {
+		if p.MaxConnectionRate.IsZero() {
+			return 0, nil
+		}
+		return s.q.throttles.Take(ctx, s.r.name+"-connection-rate", p.MaxConnectionRate, 1)
+	}) {
+		return false
+	}
+	s.setPhase("AttemptingConnection")
+	conn, err := s.q.cfg.Egress.Connect(s.soft, p)
+	if err == nil {
+		s.connected(conn)
+		return true
+	}
+	var settled *mtakit.PathError
+	if errors.As(err, &settled) {
+		s.bulk(ctx, settled.Response, Reason(settled.Reason))
+		return false
+	}
+	if s.soft.Err() != nil {
+		return false
+	}
+	s.failed(ctx, mtakit.Response{Code: 400, Text: mtakit.Internal + "failed to connect to any candidate hosts: " + err.Error()})
+	if n := s.r.failures.Add(1); int(n) > p.ConsecutiveConnectionFailuresBeforeDelay {
+		s.bulk(ctx, mtakit.Response{Code: 451, Enhanced: [3]uint16{4, 4, 1}, Text: "bulk delay of ready queue: too many successive connection " +
+			"failures where there was no answer from any hosts listed in MX"}, TooManyConnectionFailures)
+	}
+	return false
+}
+
+func (s *session) connected(conn mtakit.Session) {
+	s.conn, s.sent = conn, 0
+	s.r.failures.Store(0)
+	s.r.connections.Inc()
+	s.r.connectionsTotal.Inc()
+}
+
+// failed counts an attempt of what is in hand as a temporary failure.
+func (s *session) failed(ctx context.Context, resp mtakit.Response) {
+	for _, it := range []*item{s.cur, s.nxt} {
+		if it != nil {
+			s.r.transfail.Add(int64(len(it.m.To)))
+			s.q.fail(ctx, it, ownedBySession, resp, nil, failure{r: s.r, conn: s.conn})
+		}
+	}
+	s.cur, s.nxt = nil, nil
+}
+
+// bulk settles everything in hand and in the ready queue with one response.
+func (s *session) bulk(ctx context.Context, resp mtakit.Response, why Reason) {
+	all := s.r.drain()
+	for _, it := range []*item{s.cur, s.nxt} {
+		if it != nil {
+			all = append(all, it)
+		}
+	}
+	s.cur, s.nxt = nil, nil
+	for _, it := range all {
+		m := s.q.load(ctx, it, ownedBySession)
+		if m == nil {
+			continue
+		}
+		if resp.Permanent() {
+			s.r.fail.Add(int64(len(m.To)))
+		} else {
+			s.r.transfail.Add(int64(len(m.To)))
+		}
+		s.q.fail(ctx, it, ownedBySession, resp, Reasons{why}, failure{r: s.r})
+	}
+}
+
+// rate asks take until it answers 0. A short wait is slept through; one of the idle time or longer sends the whole ready queue back, since
+// nobody keeps a connection for that.
+func (s *session) rate(ctx context.Context, phase string, why Reason, take func() (time.Duration, error)) bool {
+	for {
+		wait, err := take()
+		if err != nil {
+			s.q.log.Error("throttle not available", "ready_queue", s.r.name, "err", err)
+			wait = time.Second
+		}
+		if wait <= 0 {
+			s.r.slow("", "")
+			return true
+		}
+		if wait >= s.r.path.Load().IdleTimeout.Std() {
+			s.throttled(ctx, wait, why)
+			return false
+		}
+		s.setPhase(phase)
+		if why == ConnectionRateThrottle {
+			s.r.slow("connection_rate_throttled", "max_connection_rate throttling for "+mtakit.Duration(wait).String())
+		}
+		if sleep(s.soft, wait) != nil {
+			return false
+		}
+	}
+}
+
+// throttled sends what is in hand and in the ready queue back for that long, without counting an attempt.
+func (s *session) throttled(ctx context.Context, wait time.Duration, why Reason) {
+	s.r.shutFor(wait)
+	all := s.r.drain()
+	for _, it := range []*item{s.cur, s.nxt} {
+		if it != nil {
+			all = append(all, it)
+		}
+	}
+	s.cur, s.nxt = nil, nil
+	for _, it := range all {
+		s.q.requeue(ctx, it, ownedBySession, requeue{delay: wait, hasDelay: true, reasons: Reasons{DueTimeWasReached, why},
+			response: internal451(1, "ready queue throttled")})
+	}
+}
+
+// messageRate takes one unit of each message rate of the path.
+func (s *session) messageRate(ctx context.Context, p *mtakit.Path) (time.Duration, error) {
+	if p.MaxMessageRate.IsZero() && len(p.AdditionalMessageRateThrottles) == 0 {
+		return 0, nil
+	}
+	return s.q.takeAll(ctx, p.AdditionalMessageRateThrottles, "kumomta.max_message_rate."+s.r.name, p.MaxMessageRate)
+}
+
+// follow is what the connection asks for while it sends the message in hand: the next one, if there is one at once and the limits allow. It is not
+// given out when the connection has to be closed or looked at after this one.
+func (s *session) follow(ctx context.Context) *mtakit.Delivery {
+	p := s.r.path.Load()
+	if s.nxt != nil || s.sent >= p.MaxDeliveriesPerConnection || s.q.stopping.Load() || s.curD.todo > len(s.curD.Rcpts) ||
+		s.q.rules.any() || s.q.unhealthy() != nil || ctx.Err() != nil {
+		return nil
+	}
+	it, ok := s.r.take()
+	if !ok {
+		return nil
+	}
+	s.nxt = it
+	if !s.ready(ctx, it, s.nxtD) {
+		s.nxt = nil
+		return nil
+	}
+	if wait, err := s.messageRate(ctx, p); wait > 0 || err != nil {
+		s.nxt = nil
+		s.unattempted(it, DispatcherDrop)
+		return nil
+	}
+	return &s.nxtD.Delivery
+}
+
+// unattempted returns a message that the peer has seen nothing of to the ready queue, or to its scheduled queue if that is gone.
+func (s *session) unattempted(it *item, why Reason) {
+	if !s.r.giveBack(it) {
+		s.q.giveBack(it, ownedBySession, Reasons{why})
+	}
+}

@@ -1,0 +1,240 @@
+package queue
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/mtakit/mtakit"
+)
+
+// conf is the settings of a scheduled queue as they were last answered. It is immutable.
+type conf struct {
+	*mtakit.QueueSettings
+	list    *mtakit.Site // for a list of hosts that was configured; nil is: ask the router
+	pool    string
+	fetched time.Time
+	epoch   uint64
+	err     error // in place of the settings: an answer that failed, remembered for failureTTL
+}
+
+// failureTTL is how long the failure of a callback is remembered before it is asked again.
+const failureTTL = time.Minute
+
+func (q *Queue) newConf(s *mtakit.QueueSettings, now time.Time, epoch uint64) (*conf, error) {
+	c := &conf{QueueSettings: s, pool: s.EgressPool, fetched: now, epoch: epoch}
+	if c.pool == "" {
+		c.pool = mtakit.Unspecified
+	}
+	if s.RetryInterval <= 0 || s.MaxAge < 0 || s.MaxRetryInterval < 0 {
+		return nil, fmt.Errorf("settings make no sense: retry_interval %v, max_retry_interval %v, max_age %v", s.RetryInterval, s.MaxRetryInterval, s.MaxAge)
+	}
+	if p := s.Protocol.SMTP; p != nil && len(p.MXList) > 0 {
+		site, err := listSite(p)
+		if err != nil {
+			return nil, err
+		}
+		c.list = site
+	}
+	return c, nil
+}
+
+// listSite is the site of a configured list; entries that come with an address are not looked up.
+func listSite(p *mtakit.SMTPProtocol) (*mtakit.Site, error) {
+	names := make([]string, len(p.MXList))
+	for i, e := range p.MXList {
+		if names[i] = e.Name; e.Addr != "" {
+			names[i] = e.Addr
+		}
+	}
+	site, err := mtakit.ListSite(names...)
+	if err != nil {
+		return nil, err
+	}
+	for i, e := range p.MXList {
+		site.Hosts[i].Secure = p.TreatMXListAsSecure
+		if e.Addr != "" && e.Name != "" {
+			site.Hosts[i].Name = e.Name
+		}
+	}
+	return site, nil
+}
+
+// stale says whether an answer is due for renewal.
+func stale(now, fetched time.Time, epoch, current uint64, interval mtakit.Duration, s mtakit.RefreshStrategy) bool {
+	if s == mtakit.RefreshEpoch {
+		return epoch != current
+	}
+	return epoch != current || now.Sub(fetched) >= interval.Std()
+}
+
+// confOf returns the settings of s, asking for them if there are none. An answer that is out of date is returned while it is renewed
+// in the background.
+func (q *Queue) confOf(ctx context.Context, s *sched) (*conf, error) {
+	now := q.now()
+	c := s.conf.Load()
+	switch {
+	case c == nil, c.err != nil && now.Sub(c.fetched) >= failureTTL:
+		return q.fetchConf(ctx, s, c)
+	case c.err != nil:
+		return nil, c.err
+	case stale(now, c.fetched, c.epoch, q.epoch.Load(), c.RefreshInterval, c.RefreshStrategy) && q.cfg.Policy.Settings != nil:
+		q.refresh(s, func(ctx context.Context) { q.fetchConf(ctx, s, c) })
+	}
+	return c, nil
+}
+
+// fetchConf asks for the settings and keeps the answer. If there was a good one, a failure keeps that in force.
+func (q *Queue) fetchConf(ctx context.Context, s *sched, old *conf) (*conf, error) {
+	epoch, now := q.epoch.Load(), q.now()
+	if q.cfg.Policy.Settings == nil {
+		c := q.defaultConf
+		s.conf.Store(c)
+		return c, nil
+	}
+	set, err := guard(q, ctx, "Settings", func(ctx context.Context) (*mtakit.QueueSettings, error) {
+		return q.cfg.Policy.Settings(ctx, s.name)
+	})
+	var c *conf
+	if err == nil {
+		if set == nil {
+			set = q.defaultConf.QueueSettings
+		}
+		c, err = q.newConf(set, now, epoch)
+	}
+	if err != nil {
+		q.log.Error("settings of queue not available", "queue", s.name.String(), "err", err)
+		if old != nil && old.err == nil {
+			again := *old
+			again.fetched, again.epoch = now, epoch
+			s.conf.CompareAndSwap(old, &again)
+			return &again, nil
+		}
+		s.conf.Store(&conf{err: err, fetched: now})
+		return nil, err
+	}
+	s.conf.Store(c)
+	return c, nil
+}
+
+// refresh runs fn in the background, once at a time for each key, a bounded number at once. What doesn't find room now is asked for
+// again when it is next in use.
+func (q *Queue) refresh(key any, fn func(context.Context)) {
+	q.refreshMu.Lock()
+	if q.refreshing[key] || len(q.refreshing) >= maxRefreshing || q.workCtx.Err() != nil {
+		q.refreshMu.Unlock()
+		return
+	}
+	q.refreshing[key] = true
+	q.wg.Add(1)
+	q.refreshMu.Unlock()
+	go func() {
+		defer q.wg.Done()
+		defer func() {
+			q.refreshMu.Lock()
+			delete(q.refreshing, key)
+			q.refreshMu.Unlock()
+		}()
+		fn(q.workCtx)
+	}()
+}
+
+const maxRefreshing = 16
+
+// BumpEpoch says that the configuration has changed: answers of policy are asked for again, each when it is next in use.
+func (q *Queue) BumpEpoch() { q.epoch.Add(1) }
+
+// named caches the answers of Policy.Pool and Policy.Source by name.
+type named[T any] struct {
+	mu sync.Mutex
+	m  map[string]*namedEntry[T]
+}
+
+type namedEntry[T any] struct {
+	v       *T
+	ttl     time.Duration
+	fetched time.Time
+	epoch   uint64
+	err     error
+}
+
+// get returns what is known under name, asking fetch for it if there is nothing, and in the background if it is out of date.
+func (n *named[T]) get(q *Queue, ctx context.Context, name string, fetch func(context.Context) (*T, time.Duration, error)) (*T, error) {
+	now, epoch := q.now(), q.epoch.Load()
+	n.mu.Lock()
+	e := n.m[name]
+	n.mu.Unlock()
+	load := func(ctx context.Context) (*T, error) {
+		v, ttl, err := fetch(ctx)
+		if err != nil && e != nil && e.v != nil {
+			q.log.Error("policy answer not renewed; the last good one stays in force", "name", name, "err", err)
+			v, ttl, err = e.v, e.ttl, nil
+		}
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if n.m == nil || len(n.m) >= 65536 { // names come from policy; a runaway one shall not take the memory
+			n.m = make(map[string]*namedEntry[T])
+		}
+		n.m[name] = &namedEntry[T]{v: v, ttl: ttl, fetched: now, epoch: epoch, err: err}
+		return v, err
+	}
+	switch {
+	case e == nil, e.err != nil && (now.Sub(e.fetched) >= failureTTL || e.epoch != epoch):
+		return load(ctx)
+	case e.err != nil:
+		return nil, e.err
+	case e.epoch != epoch || now.Sub(e.fetched) >= e.ttl:
+		q.refresh(e, func(ctx context.Context) { load(ctx) })
+	}
+	return e.v, nil
+}
+
+var unspecifiedPool = mtakit.Pool{Name: mtakit.Unspecified, Entries: []mtakit.PoolEntry{{Name: mtakit.Unspecified, Weight: 1}}}
+
+func (q *Queue) poolNamed(ctx context.Context, name string) (*mtakit.Pool, error) {
+	if name == mtakit.Unspecified {
+		return &unspecifiedPool, nil
+	}
+	return q.pools.get(q, ctx, name, func(ctx context.Context) (*mtakit.Pool, time.Duration, error) {
+		if q.cfg.Policy.Pool == nil {
+			return nil, 0, fmt.Errorf("egress pool %q is not defined", name)
+		}
+		p, err := guard(q, ctx, "Pool", func(ctx context.Context) (*mtakit.Pool, error) { return q.cfg.Policy.Pool(ctx, name) })
+		if err == nil && p == nil {
+			err = fmt.Errorf("egress pool %q is not defined", name)
+		}
+		if err != nil {
+			return nil, 0, err
+		}
+		return p, orMinute(p.TTL), nil
+	})
+}
+
+var unspecifiedSource = mtakit.Source{Name: mtakit.Unspecified}
+
+func (q *Queue) sourceNamed(ctx context.Context, name string) (*mtakit.Source, error) {
+	if name == mtakit.Unspecified {
+		return &unspecifiedSource, nil
+	}
+	return q.sources.get(q, ctx, name, func(ctx context.Context) (*mtakit.Source, time.Duration, error) {
+		if q.cfg.Policy.Source == nil {
+			return &mtakit.Source{Name: name}, time.Hour, nil
+		}
+		s, err := guard(q, ctx, "Source", func(ctx context.Context) (*mtakit.Source, error) { return q.cfg.Policy.Source(ctx, name) })
+		if err == nil && s == nil {
+			err = fmt.Errorf("egress source %q is not defined", name)
+		}
+		if err != nil {
+			return nil, 0, err
+		}
+		return s, orMinute(s.TTL), nil
+	})
+}
+
+func orMinute(d mtakit.Duration) time.Duration {
+	if d <= 0 {
+		return time.Minute
+	}
+	return d.Std()
+}
