@@ -77,7 +77,9 @@ func (b *body) ReadAt(p []byte, off int64) (n int, err error) {
 	if off < int64(len(b.head)) {
 		n = copy(p, b.head[off:])
 	}
-	n += copy(p[n:], b.text.b[off+int64(n)-int64(len(b.head)):])
+	if at := off + int64(n) - int64(len(b.head)); at >= 0 {
+		n += copy(p[n:], b.text.b[at:])
+	}
 	if n < len(p) {
 		return n, io.EOF
 	}

@@ -131,6 +131,12 @@ func (s *Session) serve() {
 		case time.Since(s.began) > l.SessionTime && l.SessionTime > 0:
 			s.reply(421, enhanced{4, 3, 2}, s.opt.Hostname, " session was open too long")
 		}
+		if len(s.out) > outLimit {
+			if err := s.flush(); err != nil {
+				s.end(err)
+				return
+			}
+		}
 	}
 	s.goodbye()
 }
@@ -142,9 +148,11 @@ func (s *Session) commandDeadline() time.Time { return time.Now().Add(s.opt.Clie
 func (s *Session) end(err error) {
 	s.cmd = nil
 	switch {
-	case err == errStopping || s.stopping.Load() && errors.Is(err, os.ErrDeadlineExceeded):
+	case err == errStopping:
 		s.reply(421, enhanced{4, 3, 2}, s.opt.Hostname, " shutting down")
 		s.goodbye()
+	case s.broken:
+		s.diagnose(slog.LevelError, "error writing: "+err.Error())
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		s.reply(421, enhanced{4, 3, 2}, s.opt.Hostname, " idle too long")
 		s.goodbye()

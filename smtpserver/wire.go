@@ -11,12 +11,13 @@ import (
 
 const (
 	inSize   = 4 << 10  // of the buffer for commands
-	outLimit = 16 << 10 // replies are written at the latest when there are so many bytes of them
+	outLimit = 16 << 10 // replies are written when there are so many bytes of them, if not before
 )
 
 var (
 	errLineTooLong = errors.New("smtpserver: line too long")
 	errStopping    = errors.New("smtpserver: stopping")
+	errBroken      = errors.New("smtpserver: a write failed")
 )
 
 // wire is the bytes of a connection: input that has been read and not used, replies that have not been written.
@@ -25,6 +26,7 @@ type wire struct {
 	in       []byte // in[pos:] is input
 	pos      int
 	out      []byte
+	broken   bool          // a write failed
 	patience time.Duration // for a write
 
 	stopping *atomic.Bool // of the Server
@@ -37,6 +39,9 @@ func (w *wire) buffered() []byte { return w.in[w.pos:] }
 
 // flush writes the replies.
 func (w *wire) flush() error {
+	if w.broken {
+		return errBroken
+	}
 	if len(w.out) == 0 {
 		return nil
 	}
@@ -47,6 +52,7 @@ func (w *wire) flush() error {
 	if w.out = w.out[:0]; cap(w.out) > 2*outLimit {
 		w.out = nil
 	}
+	w.broken = err != nil
 	return err
 }
 
