@@ -132,7 +132,7 @@ func (c *serverConn) handle(line string) {
 			return
 		}
 		from, params := path(arg, "FROM:")
-		if say("250 2.1.0 ok") == 250 {
+		if say("250 2.1.0 ok")/100 == 2 {
 			c.inMail = true
 			c.msg = Message{Hello: c.hello, From: from, Params: params, User: c.user, TLS: c.tls, Conn: c.number}
 		}

@@ -26,10 +26,10 @@ type Network struct {
 
 // Errors that [Network.Fail] takes; any other error is given to who dials as it is.
 var (
-	// Blackhole leaves a dial without an answer until its context ends.
-	Blackhole = errors.New("smtptest: no answer")
-	// Unplumbed, for a local address, says that it is not on this machine.
-	Unplumbed = os.NewSyscallError("bind", syscall.EADDRNOTAVAIL)
+	// ErrBlackhole leaves a dial without an answer until its context ends.
+	ErrBlackhole = errors.New("smtptest: no answer")
+	// ErrUnplumbed, for a local address, says that it is not on this machine.
+	ErrUnplumbed = os.NewSyscallError("bind", syscall.EADDRNOTAVAIL)
 )
 
 // Listen opens addr, for example "192.0.2.1:25". Closing the listener frees it.
@@ -86,7 +86,7 @@ func (n *Network) Dial(ctx context.Context, local netip.Addr, remote netip.AddrP
 	port := 32768 + n.ports%28000
 	n.mu.Unlock()
 	switch {
-	case err == Blackhole:
+	case err == ErrBlackhole:
 		<-ctx.Done()
 		return fail(ctx.Err())
 	case err != nil:

@@ -104,8 +104,8 @@ func TestNetworkFaults(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer l.Close()
-		n.Fail("192.0.2.9", smtptest.Blackhole)
-		n.Fail("198.51.100.9", smtptest.Unplumbed)
+		n.Fail("192.0.2.9", smtptest.ErrBlackhole)
+		n.Fail("198.51.100.9", smtptest.ErrUnplumbed)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		for _, tt := range []struct{ local, remote, want string }{

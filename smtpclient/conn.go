@@ -1,0 +1,456 @@
+package smtpclient
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/mtakit/mtakit"
+)
+
+// Config says how a Conn works. The zero value of each field is its default.
+type Config struct {
+	// PeerName is the peer's host name: errors show it and its certificate has to be for it.
+	PeerName string
+
+	// PeerAddr is where the peer is, if there is a proxy on the way; else the connection says it.
+	PeerAddr netip.AddrPort
+
+	// Path has the timeouts of the phases, of which 0 is the default's, and UseLMTP, EnablePipelining, EnableRset and
+	// Ignore8BitChecks. Nil is [mtakit.DefaultPathConfig]. It must not be changed.
+	Path *mtakit.PathConfig
+
+	// QueueName stands in the texts of the replies that a Conn makes up itself.
+	QueueName string
+
+	// Trace is told what happens.
+	Trace *Trace
+}
+
+// Conn is one SMTP or LMTP connection. Its methods are for one goroutine and take place in this order: NewConn, Hello, StartTLS
+// and Hello again, Auth, Send as often as there is something, Quit or Close. What returns an error may be followed by
+// Quit and Close only, unless it says otherwise.
+//
+// A context ends the operation that it is given to, and the connection with it. A Conn has no goroutine between operations, but
+// for a write that is still under way after Send, which Close waits for.
+type Conn struct {
+	cfg  Config
+	path *mtakit.PathConfig
+	peer netip.AddrPort
+	w    *wire
+	nc   net.Conn // w, or TLS over it
+	tls  *tls.Conn
+	out  *[]byte // what to write next, before TLS; nil is nothing
+
+	// The reader: unread bytes are rbuf[r:e].
+	rbuf     []byte
+	r, e     int
+	lastText string
+
+	ext      map[string]string
+	pipeline bool
+	eightBit bool
+	utf8     bool
+	size     bool
+	greeting mtakit.Response
+	answered bool          // the peer has replied to something in the operation under way
+	waited   time.Duration // what the last read was bounded by
+	used     bool          // a transaction came to an end
+	dirty    bool          // the last one failed: RSET comes before the next
+	dead     error
+	wroteAt  time.Time // with Trace
+
+	now, ahead *envelope // of Send: in progress, and announced
+	vec        net.Buffers
+	segs       [][]byte
+
+	// mu guards what the end of a context touches.
+	mu      sync.Mutex
+	watched <-chan struct{} // of the context that stop belongs to
+	stop    func() bool
+	active  bool
+	cut     error // why the context ended during an operation
+}
+
+// NewConn takes a connection over and reads the banner, which has to be 220. It closes nc if it fails.
+func NewConn(ctx context.Context, nc net.Conn, cfg Config) (*Conn, error) {
+	c := &Conn{cfg: cfg, path: cfg.Path, w: newWire(nc), now: &envelope{}, ahead: &envelope{}}
+	if c.path == nil {
+		p := mtakit.DefaultPathConfig()
+		c.path = &p
+	}
+	c.nc = c.w
+	if c.peer = cfg.PeerAddr; c.peer.IsValid() {
+	} else if a, ok := nc.RemoteAddr().(interface{ AddrPort() netip.AddrPort }); ok {
+		c.peer = netip.AddrPortFrom(a.AddrPort().Addr().Unmap(), a.AddrPort().Port())
+	}
+	if err := c.begin(ctx); err != nil {
+		c.Close()
+		return nil, &Error{Phase: PhaseBanner, PeerName: cfg.PeerName, PeerAddr: c.peer, Err: err}
+	}
+	defer c.end()
+	r, err := c.read(c.timeout(PhaseBanner))
+	if err != nil {
+		err = c.fail(PhaseBanner, "", c.timedOut(err, c.waited, "for the banner"))
+		c.Close()
+		return nil, err
+	}
+	c.greeting = c.parseReply(r, "")
+	if r.code != 220 {
+		err := c.fault(PhaseBanner, "", c.greeting, nil)
+		c.dead = err
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// Greeting is the banner.
+func (c *Conn) Greeting() mtakit.Response { return c.greeting }
+
+// TLS is the state of the encryption, nil if there is none.
+func (c *Conn) TLS() *tls.ConnectionState {
+	if c.tls == nil {
+		return nil
+	}
+	s := c.tls.ConnectionState()
+	return &s
+}
+
+// timeout is how long a reply may take in a phase.
+func (c *Conn) timeout(p Phase) time.Duration { return phaseTimeout(c.path, p) }
+
+func phaseTimeout(path *mtakit.PathConfig, p Phase) time.Duration {
+	var d mtakit.Duration
+	def := 5 * time.Minute
+	switch p {
+	case PhaseConnect:
+		d, def = path.ConnectTimeout, time.Minute
+	case PhaseBanner:
+		d, def = path.BannerTimeout, time.Minute
+	case PhaseHello, PhaseHelloTLS:
+		d = path.EHLOTimeout
+	case PhaseStartTLS, PhaseHandshake:
+		d, def = path.StartTLSTimeout, 5*time.Second
+	case PhaseAuth:
+		d, def = path.AuthTimeout, time.Minute
+	case PhaseReset:
+		d, def = path.RsetTimeout, 5*time.Second
+	case PhaseMail:
+		d = path.MailTimeout
+	case PhaseRcpt:
+		d = path.RcptTimeout
+	case PhaseData:
+		d = path.DataTimeout
+	case PhaseBody, PhaseDot:
+		d = path.DataDotTimeout
+	default:
+		d, def = path.IdleTimeout, 5*time.Second
+	}
+	if d <= 0 {
+		return def
+	}
+	return d.Std()
+}
+
+// maxWrite bounds the wait for a peer that doesn't take a command.
+const maxWrite = time.Minute
+
+// begin lets the end of ctx cut the operation that begins, until end. The watch on a context is kept for the operations that
+// follow with the same one.
+func (c *Conn) begin(ctx context.Context) error {
+	done := ctx.Done()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.answered = false
+	if done != c.watched {
+		if c.stop != nil {
+			c.stop()
+		}
+		c.watched, c.stop = done, nil
+		if done != nil {
+			c.stop = context.AfterFunc(ctx, func() { c.interrupt(ctx) })
+		}
+	}
+	// From here on either the check below or interrupt, which waits for mu, sees the end of ctx.
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	c.active = true
+	return nil
+}
+
+func (c *Conn) interrupt(ctx context.Context) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.active && c.watched == ctx.Done() && c.cut == nil {
+		c.cut = context.Cause(ctx)
+		c.w.Conn.SetDeadline(time.Unix(1, 0))
+	}
+}
+
+func (c *Conn) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.active = false
+}
+
+// readBy and writeBy set deadlines, unless the operation is cut already.
+func (c *Conn) readBy(t time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cut == nil {
+		c.w.Conn.SetReadDeadline(t)
+	}
+}
+
+func (c *Conn) writeBy(t time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cut == nil {
+		c.w.Conn.SetWriteDeadline(t)
+	}
+}
+
+// buf gathers what flush writes.
+func (c *Conn) buf() *[]byte {
+	if c.out == nil {
+		c.out = outPool.Get().(*[]byte)
+	}
+	return c.out
+}
+
+// flush writes what has gathered, and waits no longer than d for the peer to take it, or for the rest of it if that is written in
+// the background.
+func (c *Conn) flush(d time.Duration, background bool) error {
+	if c.out == nil {
+		return nil
+	}
+	b := c.out
+	c.out = nil
+	if err := c.w.join(); err != nil {
+		release(b)
+		return err
+	}
+	now := time.Now()
+	c.writeBy(now.Add(d))
+	if c.cfg.Trace != nil {
+		c.wroteAt = now
+	}
+	if c.tls != nil {
+		_, err := c.tls.Write(*b)
+		release(b)
+		if err != nil {
+			return err
+		}
+	} else {
+		c.w.out = b
+	}
+	return c.w.flush(background)
+}
+
+// fill reads more, at least one byte.
+func (c *Conn) fill() error {
+	if c.r == c.e {
+		c.r, c.e = 0, 0
+	}
+	if c.e == len(c.rbuf) {
+		if c.r > 0 {
+			c.e, c.r = copy(c.rbuf, c.rbuf[c.r:c.e]), 0
+		} else {
+			c.rbuf = append(c.rbuf, make([]byte, max(2048, len(c.rbuf)))...)
+		}
+	}
+	n, err := c.nc.Read(c.rbuf[c.e:])
+	c.e += n
+	if n > 0 {
+		return nil
+	}
+	if err == nil {
+		err = io.ErrNoProgress
+	}
+	return err
+}
+
+// maxLineWait bounds the wait for each further line of a reply.
+const maxLineWait = time.Minute
+
+// read reads a reply that has to be whole within d.
+func (c *Conn) read(d time.Duration) (rawReply, error) {
+	var s replyScanner
+	var by time.Time // zero until a deadline is needed
+	seen := 0
+	c.waited = d
+	for {
+		n, err := s.scan(c.rbuf[c.r:c.e])
+		if err != nil {
+			return rawReply{}, err
+		}
+		if n > 0 {
+			r := rawReply{code: s.code, raw: c.rbuf[c.r : c.r+n]}
+			c.r += n
+			c.answered = true
+			c.traceReply(r)
+			return r, nil
+		}
+		if by.IsZero() {
+			by = time.Now().Add(d)
+			c.readBy(by)
+		}
+		if s.lines > seen {
+			if seen = s.lines; d > maxLineWait {
+				t := time.Now().Add(maxLineWait)
+				if c.waited = maxLineWait; !t.Before(by) {
+					t, c.waited = by, d
+				}
+				c.readBy(t)
+			}
+		}
+		if err := c.fill(); err != nil {
+			if err == io.EOF && c.e > c.r {
+				err = io.ErrUnexpectedEOF
+			}
+			return rawReply{}, err
+		}
+	}
+}
+
+func (c *Conn) traceReply(r rawReply) {
+	if t := c.cfg.Trace; t != nil && t.Reply != nil {
+		t.Reply(c.parseReply(r, ""), r.raw, time.Since(c.wroteAt))
+	}
+}
+
+// command writes one command and reads its reply.
+func (c *Conn) command(p Phase, shown string, parts ...string) (rawReply, error) {
+	if c.dead != nil {
+		return rawReply{}, c.dead
+	}
+	if c.e > c.r {
+		return rawReply{}, c.fail(p, shown, fmt.Errorf("%w: it answers what was not asked: %.80q", ErrProtocol, c.rbuf[c.r:c.e]))
+	}
+	b := c.buf()
+	for _, s := range parts {
+		*b = append(*b, s...)
+	}
+	*b = append(*b, "\r\n"...)
+	if c.cfg.Trace != nil {
+		c.cfg.Trace.command([]byte(shown + "\r\n"))
+	}
+	d := c.timeout(p)
+	if err := c.flush(min(d, maxWrite), false); err != nil {
+		return rawReply{}, c.fail(p, shown, c.timedOut(err, min(d, maxWrite), "to write "+shown))
+	}
+	r, err := c.read(d)
+	if err != nil {
+		return rawReply{}, c.fail(p, shown, c.timedOut(err, c.waited, "for response to "+shown))
+	}
+	return r, nil
+}
+
+// timedOut names the wait, if that is what err is about.
+func (c *Conn) timedOut(err error, d time.Duration, action string) error {
+	if isTimeout(err) && !c.isCut() {
+		return &timeoutError{wait: d, action: action}
+	}
+	return err
+}
+
+func (c *Conn) isCut() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cut != nil
+}
+
+// fault makes an Error.
+func (c *Conn) fault(p Phase, command string, r mtakit.Response, err error) *Error {
+	return &Error{Phase: p, Command: command, Response: r, PeerName: c.cfg.PeerName, PeerAddr: c.peer, Err: err}
+}
+
+// fail makes the Error that ends the connection.
+func (c *Conn) fail(p Phase, command string, err error) *Error {
+	c.mu.Lock()
+	if c.cut != nil {
+		err = c.cut
+	}
+	c.mu.Unlock()
+	if err == io.EOF {
+		err = errClosed
+	}
+	e := c.fault(p, command, mtakit.Response{}, err)
+	c.dead = e
+	return e
+}
+
+var errClosed = fmt.Errorf("the peer closed the connection: %w", io.EOF)
+
+// Reset is RSET.
+func (c *Conn) Reset(ctx context.Context) error {
+	if err := c.begin(ctx); err != nil {
+		return err
+	}
+	defer c.end()
+	r, err := c.command(PhaseReset, "RSET", "RSET")
+	if err != nil {
+		return err
+	}
+	if r.code != 250 {
+		c.dead = c.fault(PhaseReset, "RSET", c.parseReply(r, "RSET"), nil)
+		return c.dead
+	}
+	c.dirty = false
+	return nil
+}
+
+// Quit says QUIT where that is possible, waits for the answer no longer than wait, and closes.
+func (c *Conn) Quit(wait time.Duration) error {
+	if c.dead == nil && !c.ahead.sent && c.e == c.r {
+		if c.begin(context.Background()) == nil {
+			*c.buf() = append(*c.buf(), "QUIT\r\n"...)
+			c.cfg.Trace.command([]byte("QUIT\r\n"))
+			if c.flush(wait, false) == nil {
+				_, _ = c.read(wait) // whatever it says, we go
+			}
+			c.end()
+		}
+		if c.tls != nil && c.w.join() == nil {
+			c.w.gather = false
+			_ = c.tls.Close() // its close_notify, for which nobody waits
+		}
+	}
+	return c.Close()
+}
+
+// Close closes the connection without a word.
+func (c *Conn) Close() error {
+	c.mu.Lock()
+	if c.stop != nil {
+		c.stop()
+	}
+	c.stop, c.watched = nil, nil
+	c.mu.Unlock()
+	err := c.w.Conn.Close()
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	_ = c.w.join() // it ends, since what it writes to is closed
+	if c.out != nil {
+		release(c.out)
+		c.out = nil
+	}
+	if t := c.cfg.Trace; t != nil && t.Closed != nil {
+		t.Closed(c.dead)
+	}
+	if c.dead == nil {
+		c.dead = c.fault(PhaseQuit, "", mtakit.Response{}, net.ErrClosed)
+	}
+	c.now.release()
+	c.ahead.release()
+	return err
+}

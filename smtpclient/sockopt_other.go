@@ -1,0 +1,7 @@
+//go:build !linux
+
+package smtpclient
+
+import "syscall"
+
+func control(_, _ string, _ syscall.RawConn) error { return nil }
