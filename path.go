@@ -12,9 +12,10 @@ import (
 // Path is one way out, from a source to a site, with the limits in force. It is immutable; a changed configuration makes a
 // new one.
 type Path struct {
-	Name   string // of the ready queue: source->site@protocol
-	Source *Source
-	Site   *Site
+	Name     string // of the ready queue: source->site@protocol
+	Source   *Source
+	Site     *Site
+	Protocol Protocol
 	*PathConfig
 }
 
