@@ -101,8 +101,11 @@ func verdict(err error) (r mtakit.Response, hangup, ok bool) {
 
 // call runs a callback: under a deadline, with a panic turned into an error.
 func call[T any](s *Session, ctx context.Context, name string, f func(context.Context) (T, error)) (v T, err error) {
-	ctx, cancel := context.WithTimeout(ctx, s.opt.DataProcessingTimeout)
-	defer cancel()
+	if _, has := ctx.Deadline(); !has { // that of the transaction
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, s.opt.DataProcessingTimeout)
+		defer cancel()
+	}
 	defer func() {
 		if p := recover(); p != nil {
 			err = &panicError{name, p}
