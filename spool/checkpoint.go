@@ -1,0 +1,416 @@
+package spool
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/mtakit/mtakit"
+	"github.com/mtakit/mtakit/spool/internal/envelope"
+)
+
+// The index on disk, each value with its checksum behind it:
+//
+//	"p"                  format 4, number 8 and offset 8 of where the log was when it was written
+//	"s" number           of a segment: length 8, live 8, records 8, oldest 8, refBytes 8
+//	"e" number chunk 1   the entries whose records begin in the chunk
+//
+// with numbers in keys big endian. A value of entries is
+//
+//	n (length queue)*n                                       names of queues, stored form
+//	n (offset id due tries queue [segment])*n                ascending; offset as the distance from the one before, in units of 8;
+//	                                                         queue is its position above times 2, plus 1 if the body is in the segment that follows
+//
+// in uvarints, but id 16 bytes and due 4. It is a summary of records that never change where they are, so that an entry is of
+// use even if the value is old: what counts is which places the index in memory has.
+const positionKey = "p"
+
+func segmentKey(number uint64) string {
+	return string(be.AppendUint64([]byte("s"), number))
+}
+
+func chunkKey(number uint64, chunk int) string {
+	return string(append(be.AppendUint64([]byte("e"), number), byte(chunk)))
+}
+
+// checkpointer is what writes the index; storeMu lets it be replaced under the readers of a scan.
+type checkpointer struct {
+	storeMu  sync.RWMutex
+	store    store
+	position position // that the index on disk covers
+	last     time.Time
+	doomed   []*segment // out of the log, files still there, in the order in which they have to go
+	gone     []uint64   // numbers of segments that the index on disk may still describe
+}
+
+type position struct {
+	number uint64
+	off    int64
+}
+
+// saved is an entry in the index on disk.
+type saved struct {
+	off   int64
+	id    mtakit.ID
+	due   uint32
+	tries uint16
+	queue []byte // stored form
+	body  uint64 // number of the segment that has the body; 0: the same
+}
+
+func appendEntries(b []byte, list []saved) []byte {
+	number := map[string]int{}
+	var names [][]byte
+	for i := range list {
+		if _, ok := number[string(list[i].queue)]; !ok {
+			number[string(list[i].queue)] = len(names)
+			names = append(names, list[i].queue)
+		}
+	}
+	b = binary.AppendUvarint(b, uint64(len(names)))
+	for _, q := range names {
+		b = append(binary.AppendUvarint(b, uint64(len(q))), q...)
+	}
+	b = binary.AppendUvarint(b, uint64(len(list)))
+	var last int64
+	for i := range list {
+		e := &list[i]
+		b = binary.AppendUvarint(b, uint64(e.off-last)/8)
+		last = e.off
+		b = append(b, e.id[:]...)
+		b = le.AppendUint32(b, e.due)
+		b = binary.AppendUvarint(b, uint64(e.tries))
+		q := uint64(number[string(e.queue)]) * 2
+		if e.body == 0 {
+			b = binary.AppendUvarint(b, q)
+		} else {
+			b = binary.AppendUvarint(binary.AppendUvarint(b, q+1), e.body)
+		}
+	}
+	return b
+}
+
+// parseEntries calls f for each entry of b; the entry is valid during the call.
+func parseEntries(b []byte, f func(*saved) error) error {
+	bad := false
+	number := func() uint64 {
+		n, w := binary.Uvarint(b)
+		if w <= 0 {
+			bad, b = true, nil
+			return 0
+		}
+		b = b[w:]
+		return n
+	}
+	take := func(n uint64) []byte {
+		if n > uint64(len(b)) {
+			bad, b = true, nil
+			return nil
+		}
+		p := b[:n]
+		b = b[n:]
+		return p
+	}
+	var names [][]byte
+	for n := number(); n > 0 && !bad; n-- {
+		names = append(names, take(number()))
+	}
+	var e saved
+	for n := number(); n > 0 && !bad; n-- {
+		e.off += int64(number()) * 8
+		id := take(20)
+		e.tries = uint16(number())
+		q := number()
+		e.body = 0
+		if q&1 != 0 {
+			e.body = number()
+		}
+		if bad || q/2 >= uint64(len(names)) || e.off >= maxSegment {
+			return errIndex
+		}
+		e.id, e.due, e.queue = mtakit.ID(id), le.Uint32(id[16:]), names[q/2]
+		if err := f(&e); err != nil {
+			return err
+		}
+	}
+	if bad || len(b) > 0 {
+		return errIndex
+	}
+	return nil
+}
+
+// cut is what a checkpoint takes from the log's state at one moment.
+type cut struct {
+	position position
+	dirty    map[uint32]uint64 // chunks by slot
+	segments []*segment
+	free     []*segment // without a live record
+	values   map[string][]byte
+}
+
+func (s *Spool) takeCut() *cut {
+	s.writeMu.Lock()
+	defer s.writeMu.Unlock()
+	c := &cut{
+		position: position{s.active.number, s.active.end}, dirty: map[uint32]uint64{},
+		segments: slices.Clone(s.segments), values: map[string][]byte{},
+	}
+	for _, g := range s.segments {
+		if g.dirty != 0 {
+			c.dirty[g.slot], g.dirty = g.dirty, 0
+		}
+		if g.live == 0 && g != s.active {
+			c.free = append(c.free, g)
+		}
+		v := le.AppendUint64(nil, uint64(g.end))
+		v = le.AppendUint64(v, uint64(g.live))
+		v = le.AppendUint64(v, uint64(g.total))
+		v = le.AppendUint64(v, g.oldest)
+		v = le.AppendUint64(v, uint64(g.refBytes))
+		c.values[segmentKey(g.number)] = sealValue(v)
+	}
+	for _, number := range s.gone {
+		c.values[segmentKey(number)] = nil
+	}
+	p := le.AppendUint32(nil, formatVersion)
+	p = le.AppendUint64(p, c.position.number)
+	p = le.AppendUint64(p, uint64(c.position.off))
+	c.values[positionKey] = sealValue(p)
+	return c
+}
+
+// restore makes the chunks of a cut dirty again that did not get to disk.
+func (s *Spool) restore(c *cut) {
+	s.writeMu.Lock()
+	defer s.writeMu.Unlock()
+	for _, g := range c.segments {
+		g.dirty |= c.dirty[g.slot]
+	}
+}
+
+// checkpoint brings the index on disk up to date and frees segments that no longer have a live record. It is called by the
+// background goroutine, and by Close after that has ended.
+//
+// Between the cut and the writing, entries change. That is harmless: what changes them is in the log behind the cut's
+// position, is applied again at start, and applying a frame twice is the same as once. What must not be is an entry that
+// names a record which is not durable, hence the sync before.
+func (s *Spool) checkpoint(closing bool) error {
+	c := s.takeCut()
+	if c.position == s.position && len(c.dirty) == 0 {
+		return nil
+	}
+	err := s.writeCut(c)
+	if err != nil {
+		s.restore(c)
+		if !noSpace(err) && s.sick() == nil {
+			s.log.Error("spool cannot write its index; it begins a new one", "dir", s.dir, "err", err)
+			return errors.Join(err, s.replaceStore())
+		}
+		return err
+	}
+	s.position, s.gone = c.position, nil
+	s.stats.checkpoints.Inc()
+	if closing {
+		return nil
+	}
+	return s.free(c.free)
+}
+
+func (s *Spool) writeCut(c *cut) error {
+	if err := s.collect(c); err != nil {
+		return err
+	}
+	s.syncMu.Lock()
+	err := s.sync()
+	s.syncMu.Unlock()
+	if err != nil {
+		return err
+	}
+	return s.store.commit(c.values)
+}
+
+// collect makes the values of the dirty chunks.
+func (s *Spool) collect(c *cut) error {
+	var list []entry
+	s.index.each(func(e entry) {
+		if c.dirty[e.slot()]&chunkBit(e.off()) != 0 {
+			list = append(list, e)
+		}
+	})
+	slices.SortFunc(list, func(a, b entry) int { return cmp.Compare(a.place, b.place) }) // by slot and offset
+	buf := headBuffer()
+	var old []byte
+	for _, g := range c.segments {
+		bits := c.dirty[g.slot]
+		for chunk := 0; bits != 0; chunk, bits = chunk+1, bits>>1 {
+			if bits&1 == 0 {
+				continue
+			}
+			lo, _ := slices.BinarySearchFunc(list, makePlace(g.slot, int64(chunk)<<chunkShift, false, 0), comparePlace)
+			hi, _ := slices.BinarySearchFunc(list, makePlace(g.slot, int64(chunk+1)<<chunkShift-8, true, maxTries), comparePlace)
+			key := chunkKey(g.number, chunk)
+			if lo == hi {
+				c.values[key] = nil
+				continue
+			}
+			var err error
+			if old, _, err = s.store.get(key, old[:0]); err != nil {
+				return err
+			}
+			v, err := s.summarize(g, list[lo:hi], old, buf)
+			if err != nil {
+				return err
+			}
+			c.values[key] = v
+		}
+	}
+	return nil
+}
+
+func comparePlace(e entry, p place) int { return cmp.Compare(e.place, p) }
+
+// summarize makes the value for entries of one chunk, ascending, with the help of its old value.
+func (s *Spool) summarize(g *segment, list []entry, old []byte, buf *[]byte) ([]byte, error) {
+	out := make([]saved, 0, len(list))
+	i := 0
+	add := func(e entry, from *saved) {
+		out = append(out, saved{e.off(), from.id, e.due, e.tries(), from.queue, from.body})
+		i++
+	}
+	// fromLog adds what is before off and not in the old value.
+	fromLog := func(off int64) error {
+		for i < len(list) && list[i].off() < off {
+			e := list[i]
+			h, err := readHead(g, e.off(), buf)
+			var q []byte
+			if err == nil {
+				q, err = envelope.CutQueue(h.env)
+			}
+			if err != nil {
+				if errors.As(err, new(ioError)) {
+					return err
+				}
+				if d := s.damagedAt(g, e.off(), err); d.File == "" {
+					return d
+				}
+				i++
+				continue
+			}
+			add(e, &saved{id: h.id, queue: slices.Clone(q), body: h.segment})
+		}
+		return nil
+	}
+	if old, err := openValue(old); err == nil {
+		err := parseEntries(old, func(o *saved) error {
+			if err := fromLog(o.off); err != nil {
+				return err
+			}
+			if i < len(list) && list[i].off() == o.off {
+				add(list[i], o)
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, errIndex) {
+			return nil, err
+		}
+	}
+	if err := fromLog(maxSegment); err != nil {
+		return nil, err
+	}
+	return sealValue(appendEntries(nil, out)), nil
+}
+
+// replaceStore sets the index aside and begins another, to be filled by the next checkpoint.
+func (s *Spool) replaceStore() error {
+	s.storeMu.Lock()
+	defer s.storeMu.Unlock()
+	err := s.store.close()
+	if aerr := s.setIndexAside(); aerr != nil {
+		return errors.Join(err, aerr)
+	}
+	st, oerr := openStore(s.fs, s.path(indexName), s.dir)
+	if oerr != nil {
+		return errors.Join(err, oerr)
+	}
+	s.store, s.position = st, position{}
+	s.writeMu.Lock()
+	defer s.writeMu.Unlock()
+	for _, g := range s.segments {
+		g.dirty = ^uint64(0)
+	}
+	return err
+}
+
+// setIndexAside renames the index file, so that nothing of it is lost and nothing trusts it.
+func (s *Spool) setIndexAside() error {
+	err := s.fs.Rename(s.path(indexName), s.path(indexName+".damaged"))
+	if err == nil {
+		err = s.fs.SyncDir(s.dir)
+	}
+	return err
+}
+
+// free deletes segments that had no live record at a checkpoint that is now on disk.
+//
+// A segment also holds what is said of messages in older ones: that they are gone, or due later. If the index on disk is
+// lost, and an older one still has the message, only that keeps it from coming back. So a segment goes only after all
+// between the oldest that it speaks of and itself, and names go in that order, also over a crash.
+func (s *Spool) free(list []*segment) error {
+	s.writeMu.Lock()
+	for _, g := range list { // ascending
+		if s.freeable(g) {
+			s.dropSegment(g)
+			s.logBytes.Add(-g.end)
+			s.doomed = append(s.doomed, g)
+		}
+	}
+	s.writeMu.Unlock()
+	for len(s.doomed) > 0 {
+		g := s.doomed[0]
+		if err := s.deleteSegment(g); err != nil {
+			return fmt.Errorf("spool: freeing segment %016x: %w", g.number, err)
+		}
+		s.doomed = s.doomed[1:]
+		s.gone = append(s.gone, g.number)
+		s.stats.freed.Inc()
+	}
+	return nil
+}
+
+func (s *Spool) freeable(g *segment) bool {
+	if g == s.active || s.numbered(g.number) != g || slices.Contains(s.unsynced, g) {
+		return false
+	}
+	i, _ := slices.BinarySearchFunc(s.segments, g.oldest, func(o *segment, n uint64) int { return cmp.Compare(o.number, n) })
+	return s.segments[i] == g
+}
+
+// deleteSegment removes the file of a segment, or keeps it for another. It may be called again after an error.
+func (s *Spool) deleteSegment(g *segment) error {
+	s.createMu.Lock()
+	defer s.createMu.Unlock()
+	name := segmentName(g.number)
+	// Nobody may read what is going to be written over.
+	if len(s.spares) < maxSpares && g.size >= minSegment && s.full.Load() == nil && g.refs.CompareAndSwap(1, 0) {
+		g.file.Close()
+		sp := spare{strings.TrimSuffix(name, segmentSuffix) + spareSuffix, g.size}
+		if err := s.fs.Rename(s.path(name), s.path(sp.name)); err != nil {
+			return err
+		}
+		s.spares = append(s.spares, sp)
+	} else {
+		if err := s.fs.Remove(s.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if g.refs.Load() > 0 {
+			g.release()
+		}
+	}
+	return s.fs.SyncDir(s.dir)
+}
