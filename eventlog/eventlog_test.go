@@ -45,6 +45,12 @@ func record(n int) *mtakit.Record {
 	return &mtakit.Record{Kind: mtakit.Delivered, To: []string{fmt.Sprintf("user%d@example.com", n)}, Size: int64(n)}
 }
 
+// advance lets time pass in a bubble, and everything happen that was to happen in it.
+func advance(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
 // segments are the names in a directory, without hidden ones.
 func segments(t testing.TB, fsys vfs.FS, dir string) (names []string) {
 	t.Helper()
@@ -142,13 +148,11 @@ func TestSegmentRules(t *testing.T) {
 				t.Errorf("segment %d has %d lines, want %d", i, got, want)
 			}
 		}
-		time.Sleep(time.Minute - 1) // of the bubble's time: nobody records, the segment is not due
-		synctest.Wait()
+		advance(time.Minute - 1) // of the bubble's time: nobody records, the segment is not due
 		if readOnly(t, disk, "/logs/"+names[3]) {
 			t.Error("segment was completed before its time")
 		}
-		time.Sleep(1)
-		synctest.Wait()
+		advance(time.Nanosecond)
 		if !readOnly(t, disk, "/logs/"+names[3]) {
 			t.Error("idle segment was not completed at its time")
 		}
@@ -345,7 +349,7 @@ func TestConcurrentRecords(t *testing.T) {
 	disk := &vfs.Mem{}
 	l := open(t, eventlog.Config{MaxFileSize: 300_000}, disk)
 	var wg sync.WaitGroup
-	const writers, each = 8, 500
+	const writers, each = 8, 200
 	for w := range writers {
 		wg.Go(func() {
 			for i := range each {
@@ -353,7 +357,7 @@ func TestConcurrentRecords(t *testing.T) {
 					t.Error(err)
 				}
 				l.Record(record(w*each + i))
-				if i%100 == 0 {
+				if i%50 == 0 {
 					if err := l.Flush(t.Context()); err != nil {
 						t.Error(err)
 					}
@@ -645,8 +649,7 @@ func TestFreeSpace(t *testing.T) {
 		if _, err := f.Write(make([]byte, 600<<10)); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(6 * time.Second)
-		synctest.Wait()
+		advance(6 * time.Second)
 		if err := l.Err(); !errors.Is(err, eventlog.ErrDiskFull) {
 			t.Errorf("Err is %v, want ErrDiskFull", err)
 		}
@@ -663,8 +666,7 @@ func TestFreeSpace(t *testing.T) {
 		if err := disk.Remove("/ballast"); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(6 * time.Second)
-		synctest.Wait()
+		advance(6 * time.Second)
 		if err := l.Err(); err != nil {
 			t.Errorf("Err when there is room again: %v", err)
 		}

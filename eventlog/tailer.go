@@ -86,6 +86,9 @@ type Tailer struct {
 // pollInterval is how often to look where the system does not tell.
 const pollInterval = 200 * time.Millisecond
 
+// maxChunk is how many bytes the reader is ahead by, or a line more.
+const maxChunk = 256 << 10
+
 // chunk is some lines of a segment.
 type chunk struct {
 	file string
@@ -224,6 +227,12 @@ func (t *Tailer) Next(ctx context.Context) (*Batch, error) {
 // take moves lines from c, as many as there is room for.
 func (b *Batch) take(c *chunk) {
 	n := min(len(c.ends), b.t.cfg.BatchSize-len(b.ends))
+	if len(b.ends) == 0 && n == len(c.ends) { // the common case: the chunk becomes the batch
+		b.buf, b.ends = c.buf, c.ends
+		b.pos = checkpoint{File: c.file, Line: c.line + n}
+		*c = chunk{}
+		return
+	}
 	off, cut := len(b.buf), c.ends[n-1]
 	b.buf = append(b.buf, c.buf[:cut]...)
 	for _, end := range c.ends[:n] {
@@ -286,7 +295,7 @@ func (t *Tailer) read(ctx context.Context, from checkpoint) error {
 		}
 		select {
 		case t.chunks <- c:
-			c = chunk{file: c.file, line: c.line + len(c.ends)}
+			c = chunk{file: c.file, line: c.line + len(c.ends), buf: make([]byte, 0, len(c.buf)), ends: make([]int, 0, len(c.ends))}
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()
@@ -300,7 +309,7 @@ func (t *Tailer) read(ctx context.Context, from checkpoint) error {
 		}
 		c.buf = append(c.buf, line...)
 		c.ends = append(c.ends, len(c.buf))
-		return len(c.ends) < t.cfg.BatchSize && len(c.buf) < blockSize || send() == nil
+		return len(c.ends) < t.cfg.BatchSize && len(c.buf) < maxChunk || send() == nil
 	})
 	return errors.Join(err, send())
 }
