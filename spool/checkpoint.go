@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/mtakit/mtakit"
 	"github.com/mtakit/mtakit/spool/internal/envelope"
@@ -44,7 +43,6 @@ type checkpointer struct {
 	storeMu  sync.RWMutex
 	store    store
 	position position // that the index on disk covers
-	last     time.Time
 	doomed   []*segment // out of the log, files still there, in the order in which they have to go
 	gone     []uint64   // numbers of segments that the index on disk may still describe
 }
