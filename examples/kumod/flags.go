@@ -1,0 +1,205 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/mtakit/mtakit"
+	"github.com/mtakit/mtakit/smtpclient/route"
+	"github.com/mtakit/mtakit/smtpserver"
+)
+
+// flags are the command line. Each can also come from the environment: KUMOD_HTTP for --http.
+type flags struct {
+	Hostname        string         `help:"Name in the banner, EHLO and Received. Default: the host's name." placeholder:"NAME"`
+	SMTP            []string       `name:"smtp" help:"ESMTP listener; repeatable. Port 0 takes a free one." default:"127.0.0.1:2525" placeholder:"ADDR"`
+	HTTP            string         `name:"http" help:"HTTP: liveness and metrics." default:"127.0.0.1:8000" placeholder:"ADDR"`
+	Data            string         `help:"Directory that holds spool/ and logs/ unless the next two say otherwise." default:"./kumod-data" placeholder:"DIR"`
+	Spool           string         `help:"Spool directory." placeholder:"DIR"`
+	Logs            string         `help:"Directory of the log segments." placeholder:"DIR"`
+	RelayFrom       []netip.Prefix `help:"Clients that may relay without authentication; repeatable." default:"127.0.0.0/8,::1/128" placeholder:"CIDR"`
+	DNS             string         `name:"dns" help:"DNS server for MX and addresses; its AD bit is trusted. Default: the system's resolvers." placeholder:"ADDR"`
+	DestPort        uint16         `help:"Destination port for SMTP." default:"25" placeholder:"N"`
+	ProhibitedHosts []string       `help:"Addresses mail is never sent to; repeatable, 'none' clears. A shaping file's value wins; a host named by --relay-to is exempt." default:"127.0.0.0/8,::1,0.0.0.0,::" placeholder:"CIDR"`
+	RelayTo         []string       `help:"Smart host; repeatable: everything goes there, in the order given, without MX look-up." placeholder:"HOST[:PORT]"`
+	Shaping         []string       `help:"Shaping file, TOML or JSON; repeatable, later ones are merged over earlier ones." placeholder:"FILE" type:"path"`
+	Queues          []string       `help:"Queue settings file; repeatable." placeholder:"FILE" type:"path"`
+	Sources         []string       `help:"Egress sources and pools file; repeatable." placeholder:"FILE" type:"path"`
+	TLSCert         string         `name:"tls-cert" help:"Certificate for STARTTLS, read again when it changes. Default: self-signed, made at start." placeholder:"FILE" type:"path"`
+	TLSKey          string         `name:"tls-key" help:"Its key." placeholder:"FILE" type:"path"`
+	ShutdownTimeout time.Duration  `help:"How long what is in flight may take to finish after SIGTERM or SIGINT." default:"60s" placeholder:"DURATION"`
+	LogLevel        slog.Level     `help:"Diagnostic log on stderr: debug, info, warn or error." default:"info" placeholder:"LEVEL"`
+	LogFormat       string         `help:"Its form: text or json." enum:"text,json" default:"text" placeholder:"FORMAT"`
+}
+
+type cli struct {
+	Run   flags    `cmd:"" help:"Run the daemon; \"run\" may be left out."`
+	Check checkCmd `cmd:"" help:"Validate the data files named and print each finding as FILE:LINE:COL: level: text."`
+}
+
+// run is main with its surroundings as arguments; it returns the exit code.
+func run(args []string, out, stderr *os.File) int {
+	var c cli
+	parser, err := kong.New(&c, kong.Name("kumod"), kong.Description("The reference daemon of mtakit: an MTA on embedded defaults. \"kumod check --help\" tells about checking data files."),
+		kong.DefaultEnvars("KUMOD"), kong.Writers(out, stderr), kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
+	if err != nil {
+		fmt.Fprintln(stderr, "kumod:", err)
+		return 2
+	}
+	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
+		args = append([]string{"run"}, args...)
+	}
+	k, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintln(stderr, "kumod:", err)
+		return 2
+	}
+	if strings.HasPrefix(k.Command(), "check") {
+		return c.Check.run(out)
+	}
+	f := &c.Run
+	if err := f.complete(); err != nil {
+		fmt.Fprintln(stderr, "kumod:", err)
+		return 2
+	}
+	opts := &slog.HandlerOptions{Level: f.LogLevel}
+	var h slog.Handler = slog.NewTextHandler(stderr, opts)
+	if f.LogFormat == "json" {
+		h = slog.NewJSONHandler(stderr, opts)
+	}
+	log := slog.New(h)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	go func() {
+		<-ctx.Done()
+		stop() // a second signal ends the process at once: what was accepted is in the spool
+	}()
+	if err := serve(ctx, f, out, log); err != nil {
+		fmt.Fprintln(stderr, "kumod:", err)
+		return 1
+	}
+	return 0
+}
+
+// complete fills in what depends on the machine and checks what kong can't.
+func (f *flags) complete() error {
+	if f.Hostname == "" {
+		name, err := os.Hostname()
+		if err != nil {
+			return fmt.Errorf("--hostname is needed, since the host has no name: %w", err)
+		}
+		f.Hostname = name
+	}
+	if (f.TLSCert == "") != (f.TLSKey == "") {
+		return errors.New("--tls-cert and --tls-key go together")
+	}
+	if f.DestPort == 0 {
+		return errors.New("--dest-port is 0, want 1 to 65535")
+	}
+	for _, h := range f.RelayTo {
+		if _, err := mtakit.ParseHost(h); err != nil {
+			return fmt.Errorf("--relay-to: %w", err)
+		}
+	}
+	_, err := f.prohibited()
+	return err
+}
+
+// prohibited is the value of --prohibited-hosts.
+func (f *flags) prohibited() (mtakit.Prefixes, error) {
+	p := mtakit.Prefixes{}
+	for _, s := range f.ProhibitedHosts {
+		if s == "none" {
+			p = mtakit.Prefixes{}
+			continue
+		}
+		n, err := mtakit.ParsePrefix(s)
+		if err != nil {
+			return nil, fmt.Errorf("--prohibited-hosts: %w", err)
+		}
+		p = append(p, n)
+	}
+	return p, nil
+}
+
+func (f *flags) spoolDir() string { return orJoin(f.Spool, f.Data, "spool") }
+func (f *flags) logsDir() string  { return orJoin(f.Logs, f.Data, "logs") }
+
+func orJoin(dir, data, name string) string {
+	if dir != "" {
+		return dir
+	}
+	return filepath.Join(data, name)
+}
+
+// routing makes the router: smart hosts, or the DNS.
+func (f *flags) routing() (mtakit.Router, mtakit.Resolver, func() error, error) {
+	var cfg route.ResolverConfig
+	if f.DNS != "" {
+		cfg.Servers, cfg.TrustAD = []string{f.DNS}, true
+	}
+	resolver, err := route.NewResolver(cfg)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if len(f.RelayTo) > 0 {
+		r, err := route.Static(f.RelayTo...)
+		return r, resolver, resolver.Close, err
+	}
+	return route.New(route.Config{Resolver: resolver}), resolver, resolver.Close, nil
+}
+
+func (f *flags) tlsConfig() (*tls.Config, error) {
+	if f.TLSCert == "" {
+		return nil, nil
+	}
+	pair, err := smtpserver.LoadKeyPair(f.TLSCert, f.TLSKey)
+	if err != nil {
+		return nil, err
+	}
+	return &tls.Config{GetCertificate: pair.GetCertificate}, nil
+}
+
+// nodeID is the UUID that names this node in records: KUMO_NODE_ID, or one kept in the data directory from the first start on.
+func nodeID(dir string) (string, error) {
+	if id := os.Getenv("KUMO_NODE_ID"); id != "" {
+		_, err := mtakit.ParseID(id)
+		if err != nil {
+			return "", fmt.Errorf("KUMO_NODE_ID: %w", err)
+		}
+		return id, nil
+	}
+	name := filepath.Join(dir, "node-id")
+	b, err := os.ReadFile(name)
+	if err == nil {
+		id := strings.TrimSpace(string(b))
+		if _, err := mtakit.ParseID(id); err != nil {
+			return "", fmt.Errorf("%s: %w; remove it to have a new one made", name, err)
+		}
+		return id, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	var u [16]byte
+	rand.Read(u[:])
+	u[6], u[8] = u[6]&0x0f|0x40, u[8]&0x3f|0x80
+	id := fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	return id, os.WriteFile(name, []byte(id+"\n"), 0o644)
+}
