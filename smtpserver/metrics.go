@@ -15,7 +15,7 @@ func (m *metrics) init() {
 }
 
 var families = []mtakit.MetricFamily{
-	{Name: "connection_count", Help: "open connections", Type: mtakit.GaugeType, Labels: []string{"service"}},
+	{Name: "connection_count", Help: "open connections", Type: mtakit.GaugeType, Labels: []string{"service"}, Streamed: true},
 	{Name: "total_connections_denied", Help: "connections refused for want of room", Type: mtakit.CounterType, Labels: []string{"service"}},
 	{Name: "total_messages_received", Help: "messages received", Type: mtakit.CounterType, Labels: []string{"service"}},
 	{Name: "smtp_server_rejections", Help: "commands answered with 4xx or 5xx", Type: mtakit.CounterType, Labels: []string{"service"}},
