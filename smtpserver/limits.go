@@ -14,8 +14,8 @@ type Limits struct {
 	PerAddress  int // of them from one IPv4 address or IPv6 /64; default a quarter of Connections
 	// Errors is how many 5xx a session may get without a message accepted in between: bad commands, failed AUTH, refused recipients. Default 100.
 	Errors int
-	// Idle is how many commands a session may give without a message accepted in between, not counting accepted recipients. Default 200.
-	Idle int
+	// Junk is how many commands a session may give without a message accepted in between, not counting accepted recipients. Default 200.
+	Junk int
 	// SessionTime is how long a session may last; it ends between two commands. Default 24 hours.
 	SessionTime time.Duration
 	// DataRate is how many bytes a second data has to come with, on average after the first ClientTimeout. Default 100.
@@ -35,7 +35,7 @@ func (l Limits) withDefaults() Limits {
 		def(&l.PerAddress, max(l.Connections/4, 1))
 	}
 	def(&l.Errors, 100)
-	def(&l.Idle, 200)
+	def(&l.Junk, 200)
 	def(&l.SessionTime, 24*time.Hour)
 	def(&l.DataRate, 100)
 	def(&l.AuthFailures, 10)

@@ -102,7 +102,7 @@ func (s *Session) rcpt(arg string) {
 		}
 	}
 	s.rcpts = append(s.rcpts, address)
-	s.idle-- // it leads somewhere
+	s.junk-- // it leads somewhere
 	s.reply(250, enhanced{}, "OK <", address, ">")
 }
 

@@ -79,19 +79,20 @@ func (s *Session) receive(t *text) {
 		s.refuseData(ctx, "rx", err)
 		return
 	}
-	ids := append(make([]byte, 0, 64), "OK ids="...)
+	ids := append(s.ids[:0], "OK ids="...)
 	for i := range s.batch {
 		if i > 0 {
 			ids = append(ids, ' ')
 		}
 		ids = s.batch[i].Message.ID.Append(ids)
 	}
+	s.ids = ids
 	if err := s.deliver(ctx); err != nil {
 		s.refuseData(ctx, "spool", err)
 		return
 	}
-	s.errors, s.idle = 0, 0
-	s.reply(250, enhanced{}, string(ids))
+	s.errors, s.junk = 0, 0
+	s.send(250, enhanced{}, ids)
 }
 
 // deliver gives the batch away.
@@ -155,7 +156,11 @@ func (s *Session) split(ctx context.Context, base *Mail) ([][]string, error) {
 	if s.opt.BatchHandling == BatchByDomain {
 		return byDomain(base.To), nil
 	}
-	return slices.Collect(slices.Chunk(base.To, 1)), nil
+	batches := make([][]string, len(base.To))
+	for i := range batches {
+		batches[i] = base.To[i : i+1]
+	}
+	return batches, nil
 }
 
 // byDomain groups recipients by their domains, in order of first appearance.

@@ -54,24 +54,24 @@ func appendSupplemental(b []byte, h *TraceHeaders, m *mtakit.Message) []byte {
 		name = "X-KumoRef"
 	}
 	b = append(append(b, name...), ": "...)
-	j := append(make([]byte, 0, 256), '{')
+	var keyBuf [8]string
+	var jsonBuf [256]byte
+	j := append(jsonBuf[:0], '{')
 	const marker, recipient = "_@_", "recipient"
-	keys := append(append(make([]string, 0, 8), marker, recipient), h.IncludeMeta...)
+	keys := append(append(keyBuf[:0], marker, recipient), h.IncludeMeta...)
 	slices.Sort(keys)
 	for i, k := range slices.Compact(keys) {
 		if i > 0 {
 			j = append(j, ',')
 		}
-		j = append(appendJSON(j, k), ':')
-		switch k {
-		case marker:
+		j = append(appendString(j, k), ':')
+		switch {
+		case k == marker:
 			j = append(j, `"\\_/"`...)
-		case recipient:
-			if len(m.To) == 1 {
-				j = appendJSON(j, m.To[0])
-			} else {
-				j = appendJSON(j, m.To)
-			}
+		case k == recipient && len(m.To) == 1:
+			j = appendString(j, m.To[0])
+		case k == recipient:
+			j = appendJSON(j, m.To)
 		default:
 			j = appendJSON(j, m.Meta[k])
 		}
@@ -88,9 +88,6 @@ func appendSupplemental(b []byte, h *TraceHeaders, m *mtakit.Message) []byte {
 
 // appendJSON appends v without the escapes that are for HTML.
 func appendJSON(b []byte, v any) []byte {
-	if s, ok := v.(string); ok && isPlain(s) {
-		return append(append(append(b, '"'), s...), '"')
-	}
 	var buf bytes.Buffer
 	e := json.NewEncoder(&buf)
 	e.SetEscapeHTML(false)
@@ -98,6 +95,13 @@ func appendJSON(b []byte, v any) []byte {
 		return append(b, "null"...) // what policy put there and JSON cannot express
 	}
 	return append(b, bytes.TrimSuffix(buf.Bytes(), []byte("\n"))...)
+}
+
+func appendString(b []byte, s string) []byte {
+	if isPlain(s) {
+		return append(append(append(b, '"'), s...), '"')
+	}
+	return appendJSON(b, s)
 }
 
 // isPlain says whether s means itself inside a JSON string.

@@ -24,13 +24,18 @@ func (s *Session) reply(code int, enh enhanced, parts ...string) int {
 		text = append(text, p...)
 	}
 	s.scratch = text[:0]
+	return s.send(code, enh, text)
+}
+
+// send is reply for a text in one piece.
+func (s *Session) send(code int, enh enhanced, text []byte) int {
 	if code >= 400 || s.srv.Policy.Reply != nil {
 		r := mtakit.Response{Code: code, Enhanced: enh, Text: string(text), Command: string(s.cmd)}
 		s.rewrite(&r)
 		if r.Code >= 400 {
 			s.refused(&r)
 		}
-		code, enh, text = r.Code, r.Enhanced, append(text[:0], r.Text...)
+		code, enh, text = r.Code, r.Enhanced, []byte(r.Text)
 	}
 	s.put(code, enh, text)
 	if code == 421 {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -38,7 +39,8 @@ type Server struct {
 	Record mtakit.Recorder  // gets Rejection records; nil: nobody does
 	IDs    *mtakit.IDSource // of messages and sessions; nil: an own one
 	NodeID string           // in records
-	// Trace is asked when a connection begins and before each command; nil, or what returns nil, is off.
+	// Trace is asked when a connection begins and each time something was read, so that a session can be watched from any moment on; nil, or
+	// what returns nil, is off.
 	Trace func(*Session) *Trace
 	Log   *slog.Logger // nil is slog.Default()
 
@@ -168,6 +170,12 @@ func (s *Server) accept(l *listener, c net.Conn) {
 	go func() {
 		defer s.running.Done()
 		defer s.leave(sess, admit)
+		defer func() {
+			if p := recover(); p != nil { // of a Recorder, a Trace or ours; callbacks of the policy have their own
+				sess.log(slog.LevelError, "panic in session", "panic", p, "stack", string(debug.Stack()))
+				c.Close()
+			}
+		}()
 		if admit {
 			sess.serve()
 		} else {

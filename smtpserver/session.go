@@ -37,9 +37,10 @@ type Session struct {
 
 	cmd     []byte // the command in hand, valid until more is read
 	scratch []byte // of reply
+	ids     []byte // of receive
 	hangup  bool   // after the reply that was put
 	errors  int    // 5xx since the last message that was accepted
-	idle    int    // commands since then that led nowhere
+	junk    int    // commands since then that led nowhere
 	taken   int    // recipients, in all
 
 	// The transaction; open from MAIL on.
@@ -105,9 +106,6 @@ func (s *Session) serve() {
 		return
 	}
 	for !s.hangup {
-		if s.srv.Trace != nil {
-			s.attach()
-		}
 		line, err := s.line(s.opt.LineLengthHardLimit, s.commandDeadline())
 		if err != nil && err != errLineTooLong {
 			s.end(err)
@@ -121,12 +119,12 @@ func (s *Session) serve() {
 			s.end(err)
 			return
 		}
-		s.idle++
+		s.junk++
 		switch l := &s.srv.limits; {
 		case s.hangup:
 		case s.errors > l.Errors && l.Errors > 0:
 			s.reply(421, enhanced{4, 7, 0}, s.opt.Hostname, " too many errors")
-		case s.idle > l.Idle && l.Idle > 0:
+		case s.junk > l.Junk && l.Junk > 0:
 			s.reply(421, enhanced{4, 7, 0}, s.opt.Hostname, " too many commands without a message")
 		case time.Since(s.began) > l.SessionTime && l.SessionTime > 0:
 			s.reply(421, enhanced{4, 3, 2}, s.opt.Hostname, " session was open too long")
@@ -200,9 +198,13 @@ func (s *Session) greet() bool {
 	s.id = s.srv.ids.New(time.Now())
 	s.began = s.id.Time()
 	s.peer = mtakit.Peer{Addr: addrPort(s.conn.RemoteAddr()), Local: addrPort(s.conn.LocalAddr())}
-	s.attach()
 	s.configure(nil)
-	s.diagnoseStart()
+	if s.srv.Trace != nil {
+		s.saw = s.traceRead
+		if s.trace = s.srv.Trace(s); s.trace != nil && s.trace.Connected != nil {
+			s.trace.Connected(s)
+		}
+	}
 	if s.stopping.Load() {
 		s.reply(421, enhanced{4, 3, 2}, s.opt.Hostname, " shutting down")
 		s.goodbye()
@@ -253,12 +255,6 @@ func (s *Session) greet() bool {
 	return !s.hangup
 }
 
-func (s *Session) diagnoseStart() {
-	if s.trace != nil && s.trace.Connected != nil {
-		s.trace.Connected(s)
-	}
-}
-
 func (s *Session) banner() { s.reply(220, enhanced{}, s.opt.Hostname, " ", s.opt.Banner) }
 
 // admit asks whether there is room for connections and messages.
@@ -281,15 +277,11 @@ func (s *Session) talksEarly() bool {
 	return n > 0
 }
 
-// attach asks whether somebody wants to see the session.
-func (s *Session) attach() {
-	s.trace, s.saw = nil, nil
-	if s.srv.Trace == nil {
-		return
-	}
-	if s.trace = s.srv.Trace(s); s.trace != nil && s.trace.Read != nil {
-		t := s.trace
-		s.saw = func(b []byte) { t.Read(s, b) }
+// traceRead shows what was read to who wants to see the session, and asks for that anew.
+func (s *Session) traceRead(b []byte) {
+	s.trace = s.srv.Trace(s)
+	if s.trace != nil && s.trace.Read != nil {
+		s.trace.Read(s, b)
 	}
 }
 

@@ -69,7 +69,7 @@ func TestSlowClients(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := start(t, &smtpserver.Server{
 					Options: smtpserver.Options{MaxMessageSize: 1000},
-					Limits:  smtpserver.Limits{Idle: 20, SessionTime: time.Hour},
+					Limits:  smtpserver.Limits{Junk: 20, SessionTime: time.Hour},
 				})
 				begin := time.Now()
 				c := h.dial("192.0.2.1:4000")
@@ -117,21 +117,21 @@ func TestProcessingTimeout(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name, want string
-		srv        smtpserver.Server
+		srv        *smtpserver.Server
 	}{
-		{"Deliver", "451 4.4.5 data_processing_timeout exceeded (spool)", smtpserver.Server{
+		{"Deliver", "451 4.4.5 data_processing_timeout exceeded (spool)", &smtpserver.Server{
 			Deliver: func(ctx context.Context, _ []mtakit.Submission, _ mtakit.Durability) error { return wait(ctx) }}},
-		{"Received", "451 4.4.5 data_processing_timeout exceeded (rx)", smtpserver.Server{Policy: smtpserver.Policy{
+		{"Received", "451 4.4.5 data_processing_timeout exceeded (rx)", &smtpserver.Server{Policy: smtpserver.Policy{
 			Received: func(ctx context.Context, _ *smtpserver.Session, _ *smtpserver.Mail) error { return wait(ctx) }}}},
-		{"Data that does not care", "451 4.4.5 data_processing_timeout exceeded (rx)", smtpserver.Server{Policy: smtpserver.Policy{
+		{"Data that does not care", "451 4.4.5 data_processing_timeout exceeded (rx)", &smtpserver.Server{Policy: smtpserver.Policy{
 			Data: func(context.Context, *smtpserver.Session, *smtpserver.Mail) error { pause(time.Hour); return nil }}}},
-		{"Mail", "421 4.3.0 mx.test technical difficulties", smtpserver.Server{Policy: smtpserver.Policy{
+		{"Mail", "421 4.3.0 mx.test technical difficulties", &smtpserver.Server{Policy: smtpserver.Policy{
 			Mail: func(ctx context.Context, _ *smtpserver.Session, _ string) error { return wait(ctx) }}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				h := start(t, &tt.srv)
+				h := start(t, tt.srv)
 				if got := last(h.talk(message + "QUIT\r\n")); got != tt.want {
 					t.Errorf("got %q, want %q", got, tt.want)
 				}

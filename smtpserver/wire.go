@@ -29,9 +29,9 @@ type wire struct {
 	broken   bool          // a write failed
 	patience time.Duration // for a write
 
-	stopping *atomic.Bool // of the Server
-	waiting  atomic.Bool  // for a command: Shutdown may move the read deadline into the past
-	saw      func(b []byte)
+	stopping *atomic.Bool   // of the Server
+	waiting  atomic.Bool    // for a command: Shutdown may move the read deadline into the past
+	saw      func(b []byte) // is shown what was read; may be nil
 }
 
 // buffered is the input that is there.
