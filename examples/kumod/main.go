@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"os"
 	"os/signal"
 	"strings"
@@ -163,6 +164,8 @@ func handler(admit func() error, reg *metrics.Registry) http.Handler {
 		}
 		fmt.Fprint(w, "OK")
 	})
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.Handle("GET /metrics", reg.Text())
 	mux.Handle("GET /metrics.json", reg.JSON())
 	return mux
