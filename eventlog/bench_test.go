@@ -27,16 +27,6 @@ func typical() *mtakit.Record {
 	}
 }
 
-// TestRecordAllocates: nothing, while blocks are reused.
-func TestRecordAllocates(t *testing.T) {
-	l := open(t, eventlog.Config{}, &vfs.Mem{})
-	defer l.Close()
-	r := typical()
-	if n := testing.AllocsPerRun(100, func() { l.Record(r) }); n != 0 {
-		t.Errorf("Record allocates %v times", n)
-	}
-}
-
 // BenchmarkRecord is what the one who records pays; the writer runs beside it and is waited for as Pace says.
 func BenchmarkRecord(b *testing.B) {
 	l := open(b, eventlog.Config{Dir: b.TempDir(), MinFreeSpace: "0"}, vfs.OS)

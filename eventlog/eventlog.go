@@ -30,11 +30,13 @@
 package eventlog
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
+	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -141,9 +143,8 @@ func (c Config) withDefaults() (Config, error) {
 // Log is an open event log. It implements [mtakit.Recorder], [mtakit.Pacer], [mtakit.BodyRecorder], [mtakit.Flusher] and
 // [mtakit.Collector]; all methods may be called concurrently.
 type Log struct {
-	cfg     Config
-	fs      vfs.FS
-	boot    string
+	cfg Config
+	system
 	dirs    []*directory
 	streams []*stream
 	routes  map[mtakit.Kind]route
@@ -171,17 +172,27 @@ type route struct {
 	header  string
 }
 
-// Open opens the log for writing and creates its directories. Segments that a crash left open are marked complete. The
-// error is a [*vfs.LockedError], underneath, if another Log has the directory.
-func Open(cfg Config) (*Log, error) { return open(cfg, vfs.OS, bootID()) }
+// system is what a Log stands on.
+type system struct {
+	fs   vfs.FS
+	boot string // changes when the machine restarts; "" is not known
+	// frameSize is how many bytes before compression go into a zstd frame. After a crash no more than one is read.
+	frameSize int64
+}
 
-func open(cfg Config, fsys vfs.FS, boot string) (_ *Log, err error) {
+// Open opens the log for writing and creates its directories. Segments that a crash left open are marked complete. It fails
+// if another Log, in this process or another, has one of the directories.
+func Open(cfg Config) (*Log, error) {
+	return open(cfg, system{fs: vfs.OS, boot: bootID(), frameSize: 64 << 20})
+}
+
+func open(cfg Config, sys system) (_ *Log, err error) {
 	cfg, err = cfg.withDefaults()
 	if err != nil {
 		return nil, err
 	}
 	l := &Log{
-		cfg: cfg, fs: fsys, boot: boot, routes: map[mtakit.Kind]route{},
+		cfg: cfg, system: sys, routes: map[mtakit.Kind]route{},
 		meta: patterns(cfg.Meta), headers: patterns(cfg.Headers),
 		wake: make(chan struct{}, 1), urgent: make(chan struct{}, 1), quit: make(chan struct{}),
 	}
@@ -211,7 +222,10 @@ func open(cfg Config, fsys vfs.FS, boot string) (_ *Log, err error) {
 		}
 	}
 	l.checkSpace()
-	l.done.Go(l.write)
+	l.done.Go(func() {
+		l.write()
+		l.queue.end()
+	})
 	l.done.Go(l.watchSpace)
 	return l, nil
 }
@@ -221,10 +235,7 @@ func (l *Log) route(kc KindConfig, space limits) (route, error) {
 	if kc.Disable {
 		return route{disable: true}, nil
 	}
-	path := kc.Dir
-	if path == "" {
-		path = l.cfg.Dir
-	}
+	path := filepath.Clean(cmp.Or(kc.Dir, l.cfg.Dir))
 	if i := slices.IndexFunc(l.streams, func(s *stream) bool { return s.dir.path == path && s.suffix == kc.Suffix }); i >= 0 {
 		return route{stream: l.streams[i], header: kc.SegmentHeader}, nil
 	}

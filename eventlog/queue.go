@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/mtakit/mtakit"
 )
@@ -31,7 +32,8 @@ type queue struct {
 	recorded uint64        // records ever put in
 	written  uint64        // records ever written
 	progress chan struct{} // closed, and replaced, whenever the writer got on
-	closed   bool
+	closed   bool          // nothing comes in any more
+	ended    bool          // nor is anything written
 
 	records, bytes atomic.Int64 // that wait; changed with mu held
 }
@@ -114,6 +116,7 @@ func (q *queue) recovered() {
 	q.tell()
 }
 
+// close lets no more records in.
 func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -121,11 +124,19 @@ func (q *queue) close() {
 	q.tell()
 }
 
-// wait returns when met, which is called with mu held, says so.
-func (q *queue) wait(ctx context.Context, met func() bool) error {
+// end says that nothing more will be written.
+func (q *queue) end() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.ended = true
+	q.tell()
+}
+
+// wait returns nil when met, or ErrClosed when given up, which both are asked with mu held.
+func (q *queue) wait(ctx context.Context, met, givenUp func() bool) error {
 	for {
 		q.mu.Lock()
-		ok, closed, progress := met(), q.closed, q.progress
+		ok, closed, progress := met(), givenUp(), q.progress
 		q.mu.Unlock()
 		switch {
 		case ok:
@@ -154,7 +165,7 @@ func (l *Log) Flush(ctx context.Context) error {
 	}
 	signal(l.urgent)
 	signal(l.wake)
-	return q.wait(ctx, func() bool { return q.written >= target })
+	return q.wait(ctx, func() bool { return q.written >= target }, func() bool { return q.ended })
 }
 
 // Pace implements [mtakit.Pacer]. It also waits while writing fails.
@@ -164,7 +175,10 @@ func (l *Log) Pace(ctx context.Context) error {
 		return nil
 	}
 	l.counts.full.Inc()
-	return l.waitForRoom(ctx)
+	start := time.Now()
+	err := l.queue.wait(ctx, func() bool { return !l.crowded() }, func() bool { return l.queue.closed })
+	l.counts.latency.Observe(time.Since(start))
+	return err
 }
 
 func (l *Log) crowded() bool {

@@ -15,12 +15,8 @@ import (
 	"github.com/mtakit/mtakit/internal/vfs"
 )
 
-const (
-	// windowSize is how far the compressor looks back: more gains nothing on records and costs memory for each stream.
-	windowSize = 1 << 20
-	// frameSize is how many bytes before compression go into a zstd frame. After a crash no more than one is read.
-	frameSize = 64 << 20
-)
+// windowSize is how far the compressor looks back: more gains nothing on records and costs memory for each stream.
+const windowSize = 1 << 20
 
 // segment is an open file of a stream.
 type segment struct {
@@ -72,9 +68,9 @@ func (s *stream) write(b *block) error {
 			}
 			return err
 		}
-		last := lastLine(b.buf[b.done:b.added])
-		b.done = b.added
-		if s.seg.good, s.last = s.seg.written, lineSeq(last); s.seg.frame >= frameSize {
+		s.last = lineSeq(lastLine(b.buf[b.done:b.added]))
+		b.done, s.seg.good = b.added, s.seg.written
+		if s.seg.frame >= s.log.frameSize {
 			s.nextFrame()
 		}
 	}
@@ -113,7 +109,7 @@ func (s *stream) openSegment(header string) error {
 	g := &segment{name: segmentName(t) + s.suffix}
 	g.path = filepath.Join(s.dir.path, g.name)
 	if dir := filepath.Dir(g.path); dir != filepath.Clean(s.dir.path) {
-		if err := s.log.fs.MkdirAll(dir, 0o755); err != nil {
+		if err := makeDir(s.log.fs, dir); err != nil {
 			return err
 		}
 	}

@@ -121,16 +121,16 @@ func OpenTailer(cfg TailerConfig) (*Tailer, error) {
 	t.cancel = cancel
 	t.done.Go(func() {
 		defer close(t.chunks)
-		t.err = t.follow(ctx, start)
+		if t.err = t.follow(ctx, start); ctx.Err() != nil {
+			t.err = mtakit.ErrClosed
+		}
 	})
 	return t, nil
 }
 
-// Close ends the reader.
+// Close ends the reader. Next then gives what had been read, and after that mtakit.ErrClosed.
 func (t *Tailer) Close() error {
 	t.cancel()
-	for range t.chunks { // until it is closed
-	}
 	t.done.Wait()
 	if t.watcher != nil {
 		return t.watcher.Close()

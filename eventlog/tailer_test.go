@@ -162,7 +162,9 @@ func TestTailerCheckpoint(t *testing.T) {
 	segment(t, dir, ".hidden", 0o444, "no")
 	cfg := eventlog.TailerConfig{Dir: dir, Checkpoint: "mine", BatchSize: 2}
 
-	tl := tail(t, cfg)
+	patient := cfg
+	patient.BatchLatency = time.Hour
+	tl := tail(t, patient)
 	got, b := next(t, tl, 4) // "a b", "c d": a batch spans files
 	if want := []string{"a", "b", "c", "d"}; !slices.Equal(got, want) {
 		t.Fatalf("got %q, want %q", got, want)

@@ -1,7 +1,6 @@
 package eventlog
 
 import (
-	"context"
 	"fmt"
 	"time"
 )
@@ -137,12 +136,4 @@ func (l *Log) finish(err error) error {
 		return fmt.Errorf("eventlog: %w", err)
 	}
 	return nil
-}
-
-// waitForRoom is the slow way of Pace.
-func (l *Log) waitForRoom(ctx context.Context) error {
-	start := time.Now()
-	err := l.queue.wait(ctx, func() bool { return !l.crowded() })
-	l.counts.latency.Observe(time.Since(start))
-	return err
 }
