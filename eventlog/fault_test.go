@@ -106,7 +106,7 @@ func TestEveryOperationFails(t *testing.T) {
 						}
 						return nil
 					})
-					for i := range 8 {
+					for i := range 9 {
 						l.Record(record(i))
 						if i%3 == 2 {
 							if err := l.Flush(t.Context()); err != nil {
@@ -123,8 +123,8 @@ func TestEveryOperationFails(t *testing.T) {
 						}
 						seen[r.Seq] = r.Size
 					}
-					if len(seen) != 8 {
-						t.Errorf("%v at operation %d: %d records of 8; Close: %v", cause, n, len(seen), err)
+					if len(seen) != 9 {
+						t.Errorf("%v at operation %d: %d records of 9; Close: %v", cause, n, len(seen), err)
 					}
 				})
 				if !reached || t.Failed() {
