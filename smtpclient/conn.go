@@ -340,9 +340,7 @@ func (c *Conn) command(p Phase, shown string, parts ...string) (rawReply, error)
 		*b = append(*b, s...)
 	}
 	*b = append(*b, "\r\n"...)
-	if c.cfg.Trace != nil {
-		c.cfg.Trace.command([]byte(shown + "\r\n"))
-	}
+	c.cfg.Trace.command(shown + "\r\n")
 	d := c.timeout(p)
 	if err := c.flush(min(d, maxWrite), false); err != nil {
 		return rawReply{}, c.fail(p, shown, c.timedOut(err, min(d, maxWrite), "to write "+shown))
@@ -413,7 +411,7 @@ func (c *Conn) Quit(wait time.Duration) error {
 	if c.dead == nil && !c.ahead.sent && c.e == c.r {
 		if c.begin(context.Background()) == nil {
 			*c.buf() = append(*c.buf(), "QUIT\r\n"...)
-			c.cfg.Trace.command([]byte("QUIT\r\n"))
+			c.cfg.Trace.command("QUIT\r\n")
 			if c.flush(wait, false) == nil {
 				_, _ = c.read(wait) // whatever it says, we go
 			}

@@ -71,6 +71,10 @@ func internal(code int, enhanced [3]uint16, text string) mtakit.Response {
 	return mtakit.Response{Code: code, Enhanced: enhanced, Text: mtakit.Internal + text}
 }
 
+func noUTF8() mtakit.Response {
+	return internal(554, [3]uint16{5, 6, 7}, "envelope is 8bit, destination does not support SMTPUTF8.")
+}
+
 // prepare writes the commands for d. Recipients that cannot be sent to this peer at all get their reply here; rcpts may end up empty.
 func (c *Conn) prepare(e *envelope, d *mtakit.Delivery, rset bool) error {
 	e.release()
@@ -99,17 +103,16 @@ func (c *Conn) prepare(e *envelope, d *mtakit.Delivery, rset bool) error {
 			"Conversion via msg:check_fix_conformance during reception is required"))
 	}
 	m := d.Message
-	noUTF8 := internal(554, [3]uint16{5, 6, 7}, "envelope is 8bit, destination does not support SMTPUTF8.")
 	utf8 := !asciiLocal(m.Sender)
 	if utf8 && !c.utf8 {
-		return refuse(noUTF8)
+		return refuse(noUTF8())
 	}
 	for k, i := range d.Rcpts {
 		if asciiLocal(m.To[i]) {
 			continue
 		}
 		if utf8 = utf8 || c.utf8; !c.utf8 {
-			e.replies[k] = noUTF8
+			e.replies[k] = noUTF8()
 		}
 	}
 

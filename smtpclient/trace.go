@@ -30,9 +30,18 @@ func (t *Trace) note(level slog.Level, text string) {
 	}
 }
 
-func (t *Trace) command(line []byte) {
+func (t *Trace) command(line string) {
 	if t != nil && t.Command != nil {
-		t.Command(line)
+		t.Command([]byte(line))
+	}
+}
+
+// envelope tells of each line.
+func (t *Trace) envelope(e *envelope) {
+	if t != nil && t.Command != nil {
+		for i := range e.ends {
+			t.Command(e.line(i))
+		}
 	}
 }
 

@@ -53,7 +53,7 @@ func (c *Conn) Send(ctx context.Context, d *mtakit.Delivery, next func() *mtakit
 		}
 		if c.pipeline {
 			*c.buf() = append(*c.buf(), e.cmds...)
-			c.traceLines(e)
+			c.cfg.Trace.envelope(e)
 			e.sent = true
 			if err := c.flush(c.envelopeWait(), true); err != nil {
 				return c.broken(e, PhaseMail, c.envelopeNames(e), err)
@@ -64,14 +64,6 @@ func (c *Conn) Send(ctx context.Context, d *mtakit.Delivery, next func() *mtakit
 }
 
 func (c *Conn) wantsReset() bool { return c.dirty || c.used && c.path.EnableRset }
-
-func (c *Conn) traceLines(e *envelope) {
-	if c.cfg.Trace != nil {
-		for i := range e.ends {
-			c.cfg.Trace.command(e.line(i))
-		}
-	}
-}
 
 // envelopeWait is how long the peer may take to take an envelope.
 func (c *Conn) envelopeWait() time.Duration {
@@ -126,7 +118,9 @@ func (c *Conn) exchange(e *envelope, i int, p Phase) (rawReply, error) {
 	d := c.timeout(p)
 	if !e.sent {
 		*c.buf() = append(*c.buf(), e.line(i)...)
-		c.cfg.Trace.command(e.line(i))
+		if t := c.cfg.Trace; t != nil {
+			t.command(string(e.line(i)))
+		}
 		if err := c.flush(min(d, maxWrite), false); err != nil {
 			return rawReply{}, c.timedOut(err, min(d, maxWrite), "to write "+e.text(i))
 		}
@@ -224,7 +218,7 @@ func (c *Conn) finish(e *envelope) error {
 func (c *Conn) nothing(e *envelope) error {
 	c.dirty = true
 	*c.buf() = append(*c.buf(), ".\r\n"...)
-	c.cfg.Trace.command([]byte(".\r\n"))
+	c.cfg.Trace.command(".\r\n")
 	d := c.timeout(PhaseDot)
 	err := c.flush(min(d, maxWrite), false)
 	var r rawReply
@@ -380,10 +374,10 @@ func (c *Conn) write(e *envelope, next func() *mtakit.Delivery) error {
 	}
 	c.cfg.Trace.data((*b)[from:])
 	*b = append(*b, ".\r\n"...)
-	c.cfg.Trace.command([]byte(".\r\n"))
+	c.cfg.Trace.command(".\r\n")
 	if announced {
 		*b = append(*b, c.ahead.cmds...)
-		c.traceLines(c.ahead)
+		c.cfg.Trace.envelope(c.ahead)
 	}
 	e.ended = true
 	d := c.timeout(PhaseBody)

@@ -22,7 +22,9 @@ type wire struct {
 	gather bool            // Write appends to out
 	out    *[]byte         // from outPool, nil while there is nothing to write
 
-	attempt func(fd uintptr) bool // the argument of raw.Write, made once
+	// writeNow and peek leave what they find here, so that the functions they hand to raw are made only once.
+	attempt func(fd uintptr) bool
+	look    func(fd uintptr)
 	tried   []byte
 	triedN  int
 	triedE  error

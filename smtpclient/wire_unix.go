@@ -35,23 +35,24 @@ func (w *wire) writeNow(p []byte) (int, error) {
 
 // peek looks at the socket without taking anything.
 func (w *wire) peek() (some, eof bool) {
-	var b [1]byte
-	var n int
-	var rerr error
-	err := w.raw.Control(func(fd uintptr) {
-		for {
-			n, _, rerr = syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-			if rerr != syscall.EINTR {
-				return
+	if w.look == nil {
+		b := make([]byte, 1)
+		w.look = func(fd uintptr) {
+			for {
+				w.triedN, _, w.triedE = syscall.Recvfrom(int(fd), b, syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+				if w.triedE != syscall.EINTR {
+					return
+				}
 			}
 		}
-	})
-	switch {
-	case err != nil:
+	}
+	if w.raw.Control(w.look) != nil {
 		return false, true
-	case rerr == syscall.EAGAIN:
+	}
+	switch {
+	case w.triedE == syscall.EAGAIN:
 		return false, false
-	case rerr != nil || n == 0:
+	case w.triedE != nil || w.triedN == 0:
 		return false, true
 	}
 	return true, false
