@@ -3,7 +3,6 @@ package mtakit
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -362,7 +361,9 @@ func (r *Record) UnmarshalJSON(b []byte) error {
 		if err := json.Unmarshal(j.Recipient, &to); err != nil {
 			return err
 		}
-		r.To = []string{to}
+		if to != "" {
+			r.To = []string{to}
+		}
 	}
 	if j.EventTime != nil {
 		r.Time = j.EventTime.UTC()
@@ -376,9 +377,7 @@ func (r *Record) UnmarshalJSON(b []byte) error {
 			r.PeerAddr = ap
 		} else if a, err := netip.ParseAddr(p.Addr); err == nil {
 			r.PeerAddr = netip.AddrPortFrom(a, 0)
-		} else if p.Addr != "" {
-			return fmt.Errorf("mtakit: record: peer_address: %q is not an address", p.Addr)
-		}
+		} // else a Unix socket, which is not kept
 	}
 	if s := j.SourceAddr; s != nil {
 		r.SourceAddr, r.ProxyServer, r.ProxyProtocol = s.Address, s.Server, s.Protocol

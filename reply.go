@@ -71,24 +71,28 @@ var ErrBadReply = errors.New("malformed reply")
 // and is removed from each line that repeats it.
 func ParseResponse(s string) (Response, error) {
 	var r Response
-	s = strings.TrimSuffix(strings.TrimSuffix(s, "\n"), "\r")
-	for i, line := range strings.Split(s, "\n") {
-		line = strings.TrimSuffix(line, "\r")
-		code, text, more, err := SplitReplyLine(line)
-		if err != nil {
-			return Response{}, err
-		}
-		if i == 0 {
-			r.Code = code
-		} else if code != r.Code {
-			return Response{}, fmt.Errorf("mtakit: %w: code changes from %d to %d", ErrBadReply, r.Code, code)
-		}
-		r.AddLine(text, i == 0)
-		if last := len(s) == 0 || strings.HasSuffix(s, line); more && last && strings.Count(s, "\n") == i {
-			return Response{}, fmt.Errorf("mtakit: %w: the last line is marked as continued", ErrBadReply)
-		} else if !more && strings.Count(s, "\n") != i {
+	more := true
+	for line := range strings.SplitSeq(strings.TrimSuffix(s, "\n"), "\n") {
+		if !more {
 			return Response{}, fmt.Errorf("mtakit: %w: text after the last line", ErrBadReply)
 		}
+		var (
+			code int
+			text string
+			err  error
+		)
+		if code, text, more, err = SplitReplyLine(strings.TrimSuffix(line, "\r")); err != nil {
+			return Response{}, err
+		}
+		first := r.Code == 0
+		if !first && code != r.Code {
+			return Response{}, fmt.Errorf("mtakit: %w: code changes from %d to %d", ErrBadReply, r.Code, code)
+		}
+		r.Code = code
+		r.AddLine(text, first)
+	}
+	if more {
+		return Response{}, fmt.Errorf("mtakit: %w: the last line is marked as continued", ErrBadReply)
 	}
 	return r, nil
 }

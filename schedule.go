@@ -26,8 +26,8 @@ type Window struct {
 // ErrBadSchedule is wrapped by the errors of [Schedule.UnmarshalJSON].
 var ErrBadSchedule = errors.New("bad schedule")
 
-// Adjust is the first moment from t on at which an attempt is allowed. Local days whose hours fall into a change of the
-// clock are passed over; if no day within the next eight fits, t stays.
+// Adjust is the first moment from t on at which an attempt is allowed. Local days on which the clock skips the start or the
+// end are passed over; if no day within the next eight fits, t stays.
 func (s *Schedule) Adjust(t time.Time) time.Time {
 	if s == nil {
 		return t
@@ -39,30 +39,26 @@ func (s *Schedule) Adjust(t time.Time) time.Time {
 	if w == nil {
 		return t
 	}
-	u := t.In(w.Zone)
-	for range 8 {
-		start, ok1 := w.at(u, w.Start)
-		end, ok2 := w.at(u, w.End)
-		if ok1 && ok2 && w.Days[start.Weekday()] {
-			if u.Before(start) {
-				return start
-			}
-			if u.Before(end) {
-				return u
-			}
+	y, m, d := t.In(w.Zone).Date()
+	for i := range 8 {
+		start, ok1 := w.at(y, m, d+i, w.Start)
+		end, ok2 := w.at(y, m, d+i, w.End)
+		switch {
+		case !ok1 || !ok2 || !w.Days[start.Weekday()]:
+		case t.Before(start):
+			return start
+		case t.Before(end):
+			return t
 		}
-		y, m, d := u.Date()
-		u = time.Date(y, m, d+1, 0, 0, int(w.Start/time.Second), 0, w.Zone)
 	}
 	return t
 }
 
-// at is the moment with clock time c on the local day of t; not ok if that moment does not exist.
-func (w *Window) at(t time.Time, c time.Duration) (time.Time, bool) {
-	y, m, d := t.Date()
+// at is the moment with clock time c on a local day; not ok if that moment does not exist.
+func (w *Window) at(y int, m time.Month, d int, c time.Duration) (time.Time, bool) {
 	h, mi, s := int(c/time.Hour), int(c/time.Minute)%60, int(c/time.Second)%60
-	u := time.Date(y, m, d, h, mi, s, 0, w.Zone)
-	return u, u.Hour() == h%24 && u.Minute() == mi && u.Second() == s
+	t := time.Date(y, m, d, h, mi, s, 0, w.Zone)
+	return t, t.Hour() == h%24 && t.Minute() == mi && t.Second() == s
 }
 
 type scheduleJSON struct {

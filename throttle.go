@@ -116,11 +116,11 @@ func ParseRate(s string) (Rate, error) {
 }
 
 func groupedInt(s string) (int, error) {
-	n, err := strconv.ParseInt(strings.NewReplacer("_", "", ",", "").Replace(s), 10, 48)
+	n, err := strconv.ParseUint(strings.NewReplacer("_", "", ",", "").Replace(s), 10, 47)
 	switch {
 	case err != nil:
 		return 0, fmt.Errorf("%q is not a number", s)
-	case n <= 0:
+	case n == 0:
 		return 0, errors.New("must be greater than 0")
 	}
 	return int(n), nil
