@@ -9,6 +9,7 @@
 package datafile
 
 import (
+	"encoding/json"
 	"strconv"
 
 	"github.com/mtakit/mtakit"
@@ -151,4 +152,13 @@ func (v *Value) Any() any {
 		return v.Bool
 	}
 	return v.Str
+}
+
+// JSON is v in JSON, for people to read.
+func (v *Value) JSON() string {
+	b, err := json.Marshal(v.Any())
+	if err != nil { // an infinity, which JSON does not have
+		return v.What()
+	}
+	return string(b)
 }
