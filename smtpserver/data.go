@@ -23,8 +23,7 @@ const (
 )
 
 // readText reads the data of a message to its end; more input may follow it. An error is the connection's. Where there is a flaw, there is no text.
-func (s *Session) readText() (t *text, f flaw, err error) {
-	start := time.Now()
+func (s *Session) readText(start time.Time) (t *text, f flaw, err error) {
 	t = s.srv.texts.get(max(len(s.buffered()), int(min(s.hint, maxHint-room))) + room)
 	defer func() {
 		if f != flawless || err != nil {

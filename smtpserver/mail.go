@@ -129,7 +129,7 @@ func (s *Session) data(arg string) error {
 	}
 	s.cmd = dataCommand
 	start := time.Now()
-	t, f, err := s.readText()
+	t, f, err := s.readText(start)
 	if err != nil {
 		return err
 	}
@@ -140,7 +140,7 @@ func (s *Session) data(arg string) error {
 	if f != flawless {
 		s.replyTo(f)
 	} else {
-		s.receive(t)
+		s.receive(t, read)
 		t.release()
 	}
 	end := time.Now()

@@ -16,7 +16,7 @@ func (s *Session) proxyHeader() bool {
 		s.log(slog.LevelWarn, "PROXY header required from a client that is not trusted with one")
 		return false
 	}
-	r := bufio.NewReaderSize(&deadlineReader{s, s.commandDeadline()}, int(proxyproto.MaxV2HeaderSize)+16)
+	r := bufio.NewReaderSize(&deadlineReader{s, time.Now().Add(s.opt.ClientTimeout)}, int(proxyproto.MaxV2HeaderSize)+16)
 	h, err := proxyproto.Read(r)
 	if err != nil {
 		s.diagnose(slog.LevelError, "PROXY header: "+err.Error())

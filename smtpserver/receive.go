@@ -58,9 +58,9 @@ func (m *Mail) Prepend(field string) error {
 	return nil
 }
 
-// receive does what follows the end of the data, up to the reply.
-func (s *Session) receive(t *text) {
-	ctx, cancel := context.WithTimeout(s.ctx, s.opt.DataProcessingTimeout)
+// receive does what follows the end of the data, which came just now, up to the reply.
+func (s *Session) receive(t *text, now time.Time) {
+	ctx, cancel := context.WithDeadline(s.ctx, now.Add(s.opt.DataProcessingTimeout))
 	defer cancel()
 	s.base = mtakit.Message{Sender: s.sender, To: s.rcpts, Meta: maps.Clone(s.meta)}
 	base := &Mail{Message: &s.base, text: t}
@@ -69,7 +69,7 @@ func (s *Session) receive(t *text) {
 
 	batches, err := s.split(ctx, base)
 	if err == nil {
-		err = s.build(ctx, base, batches)
+		err = s.build(ctx, base, batches, now)
 	}
 	if err == nil {
 		err = ctx.Err() // a callback did not care
@@ -180,9 +180,8 @@ func byDomain(to []string) (batches [][]string) {
 }
 
 // build makes the batch.
-func (s *Session) build(ctx context.Context, base *Mail, batches [][]string) error {
+func (s *Session) build(ctx context.Context, base *Mail, batches [][]string, now time.Time) error {
 	s.batch = s.batch[:0]
-	now := time.Now()
 	passed := false
 	for i, to := range batches {
 		if len(to) == 0 {

@@ -106,7 +106,7 @@ func (s *Session) serve() {
 		return
 	}
 	for !s.hangup {
-		line, err := s.line(s.opt.LineLengthHardLimit, s.commandDeadline())
+		line, err := s.line(s.opt.LineLengthHardLimit)
 		if err != nil && err != errLineTooLong {
 			s.end(err)
 			return
@@ -126,7 +126,7 @@ func (s *Session) serve() {
 			s.reply(421, enhanced{4, 7, 0}, s.opt.Hostname, " too many errors")
 		case s.junk > l.Junk && l.Junk > 0:
 			s.reply(421, enhanced{4, 7, 0}, s.opt.Hostname, " too many commands without a message")
-		case time.Since(s.began) > l.SessionTime && l.SessionTime > 0:
+		case s.now.Sub(s.began) > l.SessionTime && l.SessionTime > 0:
 			s.reply(421, enhanced{4, 3, 2}, s.opt.Hostname, " session was open too long")
 		}
 		if len(s.out) > outLimit {
@@ -139,9 +139,6 @@ func (s *Session) serve() {
 	s.goodbye()
 }
 
-// commandDeadline is when the whole of the next command has to be there.
-func (s *Session) commandDeadline() time.Time { return time.Now().Add(s.opt.ClientTimeout) }
-
 // end is after a read or write that failed.
 func (s *Session) end(err error) {
 	s.cmd = nil
@@ -149,7 +146,7 @@ func (s *Session) end(err error) {
 	case err == errStopping:
 		s.reply(421, enhanced{4, 3, 2}, s.opt.Hostname, " shutting down")
 		s.goodbye()
-	case s.broken:
+	case s.broken: // the banner or a reply was not taken
 		s.diagnose(slog.LevelError, "error writing: "+err.Error())
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		s.reply(421, enhanced{4, 3, 2}, s.opt.Hostname, " idle too long")

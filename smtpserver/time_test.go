@@ -62,7 +62,7 @@ func TestSlowClients(t *testing.T) {
 				io.WriteString(c, rcpt)
 				pause(59 * time.Second)
 			}
-		}, 62 * 59 * time.Second, "421 4.3.2 mx.test session was open too long\r\n"},
+		}, 63 * 59 * time.Second, "421 4.3.2 mx.test session was open too long\r\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -27,7 +27,8 @@ type wire struct {
 	pos      int
 	out      []byte
 	broken   bool          // a write failed
-	patience time.Duration // for a write
+	patience time.Duration // for a line, and for a write
+	now      time.Time     // when we last began to wait for a line
 
 	stopping *atomic.Bool   // of the Server
 	waiting  atomic.Bool    // for a command: Shutdown may move the read deadline into the past
@@ -37,16 +38,23 @@ type wire struct {
 // buffered is the input that is there.
 func (w *wire) buffered() []byte { return w.in[w.pos:] }
 
-// flush writes the replies.
+// flush writes the replies, within patience.
 func (w *wire) flush() error {
+	if len(w.out) > 0 && !w.broken {
+		if err := w.conn.SetWriteDeadline(time.Now().Add(w.patience)); err != nil {
+			return err
+		}
+	}
+	return w.write()
+}
+
+// write writes the replies.
+func (w *wire) write() error {
 	if w.broken {
 		return errBroken
 	}
 	if len(w.out) == 0 {
 		return nil
-	}
-	if err := w.conn.SetWriteDeadline(time.Now().Add(w.patience)); err != nil {
-		return err
 	}
 	_, err := w.conn.Write(w.out)
 	if w.out = w.out[:0]; cap(w.out) > 2*outLimit {
@@ -62,11 +70,11 @@ func (w *wire) flush() error {
 // look at stopping: either we see it, or Shutdown sees us and its deadline comes after ours. If it sees us just before we stop waiting,
 // its deadline may hit a later read; that one notices that it is too early, and goes on.
 func (w *wire) read(p []byte, by time.Time) (n int, err error) {
-	if err := w.flush(); err != nil {
-		return 0, err
-	}
 	for {
-		if err := w.conn.SetReadDeadline(by); err != nil {
+		if err := w.conn.SetDeadline(by); err != nil {
+			return 0, err
+		}
+		if err := w.write(); err != nil {
 			return 0, err
 		}
 		if w.waiting.Load() && w.stopping.Load() {
@@ -85,10 +93,11 @@ func (w *wire) read(p []byte, by time.Time) (n int, err error) {
 	}
 }
 
-// line returns the next line of input without its line end, valid until the next read. One that is longer than limit is passed over, and
-// gives errLineTooLong.
-func (w *wire) line(limit int, by time.Time) ([]byte, error) {
-	searched := 0 // of the input
+// line returns the next line of input without its line end, valid until the next read; it has to be there within patience. One that is longer
+// than limit is passed over, and gives errLineTooLong.
+func (w *wire) line(limit int) ([]byte, error) {
+	searched := 0    // of the input
+	var by time.Time // zero until we have to wait
 	for tooLong := false; ; {
 		b := w.buffered()
 		if i := bytes.IndexByte(b[searched:], '\n'); i >= 0 {
@@ -103,6 +112,10 @@ func (w *wire) line(limit int, by time.Time) ([]byte, error) {
 		if searched = len(b); searched > limit+len("\r") {
 			tooLong = true
 			w.pos, searched = len(w.in), 0
+		}
+		if by.IsZero() {
+			w.now = time.Now()
+			by = w.now.Add(w.patience)
 		}
 		if err := w.fill(limit, by); err != nil {
 			return nil, err
