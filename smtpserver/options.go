@@ -42,7 +42,7 @@ type Options struct {
 
 	TraceHeaders *TraceHeaders // default Received and supplemental header
 
-	// TLS is for STARTTLS; nil is a self-signed certificate made at the first Serve. [KeyPair] reloads a certificate from files. Set
+	// TLS is for STARTTLS; nil is a self-signed certificate, made when it is first needed. [KeyPair] reloads a certificate from files. Set
 	// ClientCAs with ClientAuth tls.VerifyClientCertIfGiven to learn who the client is.
 	TLS *tls.Config
 

@@ -168,13 +168,7 @@ func (s *Session) goodbye() {
 	if !ok || c.CloseWrite() != nil || s.conn.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
 		return
 	}
-	buf := s.in[:cap(s.in)]
-	for n, total := 0, 0; total < lingerBytes; total += n {
-		var err error
-		if n, err = s.conn.Read(buf); err != nil || len(buf) == 0 {
-			return
-		}
-	}
+	io.CopyN(io.Discard, s.conn, lingerBytes)
 }
 
 const (
@@ -256,8 +250,7 @@ func (s *Session) banner() { s.reply(220, enhanced{}, s.opt.Hostname, " ", s.opt
 
 // admit asks whether there is room for connections and messages.
 func (s *Session) admit() error {
-	_, err := call(s, s.ctx, "admit", func(context.Context) (any, error) { return nil, s.srv.Admit() })
-	return err
+	return ask(s, s.ctx, "admit", func(context.Context) error { return s.srv.Admit() })
 }
 
 // talksEarly waits for Limits.GreetPause and says whether the client sent something meanwhile.
