@@ -2,18 +2,11 @@
 
 package eventlog_test
 
-import (
-	"testing"
-
-	"github.com/mtakit/mtakit/eventlog"
-)
+import "testing"
 
 // Recording allocates nothing once its buffers are made. (The race detector has sync.Pool forget some.)
 func TestRecordAllocates(t *testing.T) {
-	l, err := eventlog.Open(eventlog.Config{Dir: t.TempDir(), MinFreeSpace: "0", MinFreeInodes: "0"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := openReal(t, t.TempDir())
 	defer l.Close()
 	r := typical()
 	for range 1000 { // blocks, buffers and a segment are made

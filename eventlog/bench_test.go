@@ -29,7 +29,7 @@ func typical() *mtakit.Record {
 
 // BenchmarkRecord is what the one who records pays; the writer runs beside it and is waited for as Pace says.
 func BenchmarkRecord(b *testing.B) {
-	l := open(b, eventlog.Config{Dir: b.TempDir(), MinFreeSpace: "0"}, vfs.OS)
+	l := openReal(b, b.TempDir())
 	r := typical()
 	b.ReportAllocs()
 	for b.Loop() {
@@ -47,7 +47,7 @@ func BenchmarkRecord(b *testing.B) {
 // BenchmarkEndToEnd includes compression and the write to the file.
 func BenchmarkEndToEnd(b *testing.B) {
 	dir := b.TempDir()
-	l := open(b, eventlog.Config{Dir: dir, MinFreeSpace: "0"}, vfs.OS)
+	l := openReal(b, dir)
 	r, ids := typical(), mtakit.IDSource{}
 	b.ReportAllocs()
 	n := 0
@@ -77,7 +77,7 @@ func BenchmarkEndToEnd(b *testing.B) {
 
 // BenchmarkFlush is one that records and waits, as a session does before a message leaves the spool.
 func BenchmarkFlush(b *testing.B) {
-	l := open(b, eventlog.Config{Dir: b.TempDir(), MinFreeSpace: "0"}, vfs.OS)
+	l := openReal(b, b.TempDir())
 	r := typical()
 	b.ReportAllocs()
 	b.SetParallelism(16)
@@ -96,7 +96,7 @@ func BenchmarkFlush(b *testing.B) {
 
 func BenchmarkTailer(b *testing.B) {
 	dir := b.TempDir()
-	l := open(b, eventlog.Config{Dir: dir, MinFreeSpace: "0"}, vfs.OS)
+	l := openReal(b, dir)
 	for range b.N {
 		l.Record(typical())
 	}

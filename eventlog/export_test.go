@@ -8,7 +8,7 @@ import (
 
 // OpenOn is Open on another file system and with another run of the machine. Frames are small.
 func OpenOn(cfg Config, fsys vfs.FS, boot string) (*Log, error) {
-	return open(cfg, system{fs: fsys, boot: boot, frameSize: 2000})
+	return open(cfg, system{fs: fsys, boot: boot, frameSize: 1000})
 }
 
 // ReadLines is the reader of segments.

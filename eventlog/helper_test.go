@@ -32,6 +32,16 @@ func open(t testing.TB, cfg eventlog.Config, fsys vfs.FS) *eventlog.Log {
 	return l
 }
 
+// openReal opens a log on the operating system's files.
+func openReal(t testing.TB, dir string) *eventlog.Log {
+	t.Helper()
+	l, err := eventlog.Open(eventlog.Config{Dir: dir, Logger: quiet, MinFreeSpace: "0", MinFreeInodes: "0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
 func record(n int) *mtakit.Record {
 	return &mtakit.Record{Kind: mtakit.Delivered, To: []string{fmt.Sprintf("user%d@example.com", n)}, Size: int64(n)}
 }

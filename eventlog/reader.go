@@ -17,9 +17,9 @@ const (
 
 var errLongLine = errors.New("a line is too long")
 
-// readLines decompresses a segment and gives each complete line, with its line end, to yield until that returns false. Lines are valid during
-// the call. Lines before damage are given; the error is io.ErrUnexpectedEOF for a segment that ends early, whether within
-// a frame or within a line.
+// readLines decompresses a segment and gives each complete line, with its line end, to yield until that returns false. Lines
+// are valid during the call. Lines before damage are given; the error is io.ErrUnexpectedEOF for a segment that ends early,
+// whether within a frame or within a line.
 func readLines(r io.Reader, yield func(line []byte) bool) error {
 	dec, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
 	if err != nil {

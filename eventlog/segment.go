@@ -60,6 +60,7 @@ func (s *stream) write(b *block) error {
 			s.add(rest[:n])
 			s.seg.size += int64(n)
 			b.added += n
+			s.last = max(s.last, lineSeq(lastLine(rest[:n]))) // from now on it may be read
 		}
 		if err := s.flush(); err != nil {
 			if !diskFull(err) { // the file is not to be trusted any more
@@ -68,7 +69,6 @@ func (s *stream) write(b *block) error {
 			}
 			return err
 		}
-		s.last = lineSeq(lastLine(b.buf[b.done:b.added]))
 		b.done, s.seg.good = b.added, s.seg.written
 		if s.seg.frame >= s.log.frameSize {
 			s.nextFrame()

@@ -68,7 +68,8 @@ type space struct {
 	full   atomic.Pointer[error]     // what is wrong
 }
 
-// Err says why no new work should be taken: an error that wraps [ErrDiskFull], or what the last write failed with. nil is all well.
+// Err says why no new work should be taken: an error that wraps [ErrDiskFull], or what the last write failed with. nil is all
+// well.
 func (l *Log) Err() error {
 	for _, d := range l.dirs {
 		if err := d.space.full.Load(); err != nil {
@@ -143,13 +144,16 @@ func (c *counts) init(logger string) {
 
 // Families implements [mtakit.Collector].
 func (l *Log) Families() []mtakit.MetricFamily {
+	family := func(name, help string, typ mtakit.MetricType, label string) mtakit.MetricFamily {
+		return mtakit.MetricFamily{Name: name, Help: help, Type: typ, Labels: []string{label}}
+	}
 	return []mtakit.MetricFamily{
-		{Name: "log_submit_full", Help: "how many times work was held back because the logger was full", Type: mtakit.CounterType, Labels: []string{"logger"}},
-		{Name: "log_submit_latency", Help: "how long work was held back for the logger", Type: mtakit.HistogramType, Labels: []string{"logger"}},
-		{Name: "disk_free_bytes", Help: "number of available bytes in a monitored location", Type: mtakit.GaugeType, Labels: []string{"name"}},
-		{Name: "disk_free_percent", Help: "percentage of available bytes in a monitored location", Type: mtakit.GaugeType, Labels: []string{"name"}},
-		{Name: "disk_free_inodes", Help: "number of available inodes in a monitored location", Type: mtakit.GaugeType, Labels: []string{"name"}},
-		{Name: "disk_free_inodes_percent", Help: "percentage of available inodes in a monitored location", Type: mtakit.GaugeType, Labels: []string{"name"}},
+		family("log_submit_full", "how many times work was held back because the logger was full", mtakit.CounterType, "logger"),
+		family("log_submit_latency", "how long work was held back for the logger", mtakit.HistogramType, "logger"),
+		family("disk_free_bytes", "number of available bytes in a monitored location", mtakit.GaugeType, "name"),
+		family("disk_free_percent", "percentage of available bytes in a monitored location", mtakit.GaugeType, "name"),
+		family("disk_free_inodes", "number of available inodes in a monitored location", mtakit.GaugeType, "name"),
+		family("disk_free_inodes_percent", "percentage of available inodes in a monitored location", mtakit.GaugeType, "name"),
 	}
 }
 

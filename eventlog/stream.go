@@ -32,7 +32,7 @@ type stream struct {
 	// The writer's.
 	enc  *zstd.Encoder
 	seg  *segment // nil if none is open
-	last uint64   // last number written
+	last uint64   // last number that may be in a file
 	mark mark
 }
 

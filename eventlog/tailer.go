@@ -66,8 +66,8 @@ func (c TailerConfig) withDefaults() (TailerConfig, error) {
 	return c, nil
 }
 
-// Tailer gives the lines of the segments in a directory, in the order of their names, and waits for more. It has one goroutine, which reads
-// ahead a little, from OpenTailer to Close. Next and Commit are for one goroutine.
+// Tailer gives the lines of the segments in a directory, in the order of their names, and waits for more. It has one
+// goroutine, which reads ahead a little, from OpenTailer to Close. Next and Commit are for one goroutine.
 //
 // A segment is finished when it is read-only or gone. One that ends in the middle of a line, because of a crash, ends with
 // the line before; one that is damaged is left at that point, with a word in the diagnostic log.

@@ -335,10 +335,7 @@ func FuzzReadLines(f *testing.F) {
 func TestCutSegment(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	l, err := eventlog.Open(eventlog.Config{Dir: dir, Logger: quiet, MinFreeSpace: "0", MinFreeInodes: "0"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := openReal(t, dir)
 	name := func() string { return filepath.Join(dir, segments(t, vfs.OS, dir)[0]) }
 	var sizes []int64 // after each record
 	for i := range 10 {

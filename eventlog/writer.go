@@ -64,8 +64,8 @@ func (l *Log) nextDeadline() (next time.Time) {
 	return next
 }
 
-// writeBlocks writes the blocks and completes segments that are due. An error means that the log is closed and the disk does not take what
-// is left.
+// writeBlocks writes the blocks and completes segments that are due. An error means that the log is closed and the disk does
+// not take what is left.
 func (l *Log) writeBlocks(work []*block) error {
 	for _, b := range work {
 		if err := l.retry(func() error { return b.stream.write(b) }); err != nil {

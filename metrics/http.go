@@ -11,7 +11,8 @@ import (
 	"strings"
 )
 
-// Text is the handler of /metrics. The parameter prefix is put before each name. gzip and deflate are used, at their fastest, where the client asks.
+// Text is the handler of /metrics. The parameter prefix is put before each name. gzip and deflate are used, at their fastest,
+// where the client asks.
 func (r *Registry) Text() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		prefix := req.URL.Query().Get("prefix")

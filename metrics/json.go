@@ -8,8 +8,8 @@ import (
 	"github.com/mtakit/mtakit"
 )
 
-// json writes one object of all families: name to help, type and value. The value is a number or a histogram; with one label an object of these by
-// the label's value, under its name; with more, an array of objects that have the labels and "@".
+// json writes one object of all families: name to help, type and value. The value is a number or a histogram; with one label
+// an object of these by the label's value, under its name; with more, an array of objects that have the labels and "@".
 func (e *encoder) json(families []*family) {
 	e.buf = append(e.buf, '{')
 	for i, f := range families {

@@ -5,15 +5,15 @@
 //	http.Handle("GET /metrics", reg.Text())
 //	http.Handle("GET /metrics.json", reg.JSON())
 //
-// A scrape is written as it is collected: the first byte leaves before the first queue is looked at, and a million series take no more memory than
-// one. So a scrape is no snapshot; each series is read at its own moment.
+// A scrape is written as it is collected: the first byte leaves before the first queue is looked at, and a million series
+// take no more memory than one. So a scrape is no snapshot; each series is read at its own moment.
 //
 // # The text form
 //
-// It is what Prometheus and KumoMTA's kcli both read, and kcli is strict. A TYPE line comes before the samples; there are counters, gauges and
-// histograms, and histograms come first, because kcli drops one that ends the document. Streamed families come last, in the
-// order of registration, with ", " between labels; the others are sorted by name, labels too, with ",". A quotation mark in a label value, which
-// kcli cannot read in any form, becomes an apostrophe.
+// It is what Prometheus and KumoMTA's kcli both read, and kcli is strict. A TYPE line comes before the samples; there are
+// counters, gauges and histograms, and histograms come first, because kcli drops one that ends the document. Streamed
+// families come last, in the order of registration, with ", " between labels; the others are sorted by name, labels too, with
+// ",". A quotation mark in a label value, which kcli cannot read in any form, becomes an apostrophe.
 //
 // The package starts no goroutine.
 package metrics
@@ -28,7 +28,8 @@ import (
 	"github.com/mtakit/mtakit"
 )
 
-// Registry is a set of Collectors. The zero value is empty and ready; it must not be copied. All methods may be called concurrently.
+// Registry is a set of Collectors. The zero value is empty and ready; it must not be copied. All methods may be called
+// concurrently.
 type Registry struct {
 	mu       sync.RWMutex
 	families []*family // in the order in which they are written
@@ -44,8 +45,8 @@ type family struct {
 	order []int // of the labels, as they are written
 }
 
-// Register adds Collectors. Several may have a family in common, with different labels' values; the error says which family is described in two
-// ways, or in a way that cannot be shown. Then none of the call's Collectors is added.
+// Register adds Collectors. Several may have a family in common, with different labels' values; the error says which family
+// is described in two ways, or in a way that cannot be shown. Then none of the call's Collectors is added.
 func (r *Registry) Register(collectors ...mtakit.Collector) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

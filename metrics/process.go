@@ -13,7 +13,8 @@ import (
 	"github.com/mtakit/mtakit/internal/pressure"
 )
 
-// Process is a Collector of what the process and the machine use: memory against its limits, and CPU. What the system does not tell is left out.
+// Process is a Collector of what the process and the machine use: memory against its limits, and CPU. What the system does
+// not tell is left out.
 type Process struct {
 	memory *pressure.Memory // nil if the limits in the environment are wrong
 	root   fs.FS

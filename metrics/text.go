@@ -103,7 +103,8 @@ func appendFloat(b []byte, v float64) []byte {
 	return strconv.AppendFloat(b, v, 'f', -1, 64)
 }
 
-// appendLabel makes a label value safe for all readers: backslash and line end escaped, a quotation mark replaced, and UTF-8 valid.
+// appendLabel makes a label value safe for all readers: backslash and line end escaped, a quotation mark replaced, and UTF-8
+// valid.
 func appendLabel(b []byte, s string) []byte {
 	start := 0
 	for i := 0; i < len(s); {

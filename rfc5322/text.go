@@ -17,7 +17,7 @@ import (
 // they are converted: some writers cut within a character.
 func DecodeText(v []byte) string {
 	v = bytes.Trim(v, " \t\r\n")
-	if bytes.IndexByte(v, '\n') < 0 && bytes.IndexByte(v, '\r') < 0 && bytes.IndexByte(v, '\t') < 0 && !bytes.Contains(v, []byte("=?")) {
+	if !bytes.ContainsAny(v, "\r\n\t") && !bytes.Contains(v, []byte("=?")) {
 		return string(v)
 	}
 	out := make([]byte, 0, len(v))

@@ -1,8 +1,8 @@
 // Package pressure tells how much memory the process may use, how much it uses, and when that gets tight.
 //
-// The hard limit is that of the control group (version 2 before version 1), else the limit on the resident set, else the machine's
-// memory. The soft limit, three quarters of it, is what the process aims to stay under; the low mark, 80 % of that, is where it
-// begins to let go of what it can read again.
+// The hard limit is that of the control group (version 2 before version 1), else the limit on the resident set, else the
+// machine's memory. The soft limit, three quarters of it, is what the process aims to stay under; the low mark, 80 % of that,
+// is where it begins to let go of what it can read again.
 //
 // The package starts no goroutine: whoever has a budget calls [Memory.Sample], every three seconds or so.
 package pressure
@@ -56,7 +56,8 @@ type Memory struct {
 	status atomic.Uint32 // changed with mu held
 }
 
-// New reads the limits. The error is about the configuration or the environment; what the system does not tell is not known, and no limit.
+// New reads the limits. The error is about the configuration or the environment; what the system does not tell is not known,
+// and no limit.
 func New(cfg Config) (*Memory, error) {
 	if cfg.Root == nil {
 		cfg.Root = os.DirFS("/")
@@ -139,14 +140,15 @@ func (m *Memory) read() int64 {
 	return resident(m.root)
 }
 
-// Usage is what the last sample found, in bytes: the working set of the control group that limits us (what it uses without file cache that can
-// be given up, but not less than anonymous memory), else the resident set.
+// Usage is what the last sample found, in bytes: the working set of the control group that limits us (what it uses without
+// file cache that can be given up, but not less than anonymous memory), else the resident set.
 func (m *Memory) Usage() int64 { return m.usage.Load() }
 
 // Status is what the last sample said.
 func (m *Memory) Status() Status { return Status(m.status.Load()) }
 
-// Headroom is what may be used before the soft limit is met, as of the last sample; 0 or more. Without a limit it is the largest number.
+// Headroom is what may be used before the soft limit is met, as of the last sample; 0 or more. Without a limit it is the
+// largest number.
 func (m *Memory) Headroom() int64 {
 	if m.limits.Soft == 0 {
 		return 1<<63 - 1

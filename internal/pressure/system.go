@@ -50,7 +50,8 @@ func findGroup(root fs.FS, ram int64) *group {
 	return version1.find(root, path1, ram)
 }
 
-// find walks up from our group. In a container the path may be one that only the host has; then the root of the mount is our group.
+// find walks up from our group. In a container the path may be one that only the host has; then the root of the mount is our
+// group.
 func (v *groupFiles) find(root fs.FS, p string, ram int64) (tightest *group) {
 	if p == "" {
 		return nil
