@@ -11,28 +11,6 @@ import (
 	"github.com/mtakit/mtakit"
 )
 
-// Phase is a step in the life of a connection.
-type Phase string
-
-// Phases, in order.
-const (
-	PhaseConnect   Phase = "connect"
-	PhaseBanner    Phase = "banner"
-	PhaseHello     Phase = "EHLO"
-	PhaseStartTLS  Phase = "STARTTLS"
-	PhaseHandshake Phase = "TLS handshake"
-	PhaseHelloTLS  Phase = "EHLO after STARTTLS"
-	PhaseAuth      Phase = "AUTH"
-	PhaseIdle      Phase = "kept connection"
-	PhaseReset     Phase = "RSET"
-	PhaseMail      Phase = "MAIL"
-	PhaseRcpt      Phase = "RCPT"
-	PhaseData      Phase = "DATA"
-	PhaseBody      Phase = "message"
-	PhaseDot       Phase = "end of message"
-	PhaseQuit      Phase = "QUIT"
-)
-
 // Error is what ended a connection, or kept it from being of use. [errors.As] finds it through any wrapping.
 type Error struct {
 	Phase    Phase
