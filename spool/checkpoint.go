@@ -17,16 +17,16 @@ import (
 // The index on disk, each value with its checksum behind it:
 //
 //	"p"                  format 4, number 8 and offset 8 of where the log was when it was written
-//	"s" number           of a segment: length 8, live 8, records 8, oldest 8, refBytes 8
+//	"s" number           of a segment: length 8, live 8, puts 8, oldest 8, refBytes 8
 //	"e" number chunk 1   the entries whose records begin in the chunk
 //
 // with numbers in keys big endian. A value of entries is
 //
 //	n (length queue)*n                                       names of queues, stored form
-//	n (offset id due tries queue [segment])*n                ascending; offset as the distance from the one before, in units of 8;
+//	n (offset id due class tries queue [segment])*n          ascending; offset as the distance from the one before, in units of 8;
 //	                                                         queue is its position above times 2, plus 1 if the body is in the segment that follows
 //
-// in uvarints, but id 16 bytes and due 4. It is a summary of records that never change where they are, so that an entry is of
+// in uvarints, but id 16 bytes, due 4 and class 1. It is a summary of records that never change where they are, so that an entry is of
 // use even if the value is old: what counts is which places the index in memory has.
 const positionKey = "p"
 
@@ -42,7 +42,7 @@ func chunkKey(number uint64, chunk int) string {
 type checkpointer struct {
 	storeMu  sync.RWMutex
 	store    store
-	position position // that the index on disk covers
+	position position   // that the index on disk covers
 	doomed   []*segment // out of the log, files still there, in the order in which they have to go
 	gone     []uint64   // numbers of segments that the index on disk may still describe
 }
@@ -57,6 +57,7 @@ type saved struct {
 	off   int64
 	id    mtakit.ID
 	due   uint32
+	class uint8
 	tries uint16
 	queue []byte // stored form
 	body  uint64 // number of the segment that has the body; 0: the same
@@ -82,7 +83,7 @@ func appendEntries(b []byte, list []saved) []byte {
 		b = binary.AppendUvarint(b, uint64(e.off-last)/8)
 		last = e.off
 		b = append(b, e.id[:]...)
-		b = le.AppendUint32(b, e.due)
+		b = append(le.AppendUint32(b, e.due), e.class)
 		b = binary.AppendUvarint(b, uint64(e.tries))
 		q := uint64(number[string(e.queue)]) * 2
 		if e.body == 0 {
@@ -122,7 +123,7 @@ func parseEntries(b []byte, f func(*saved) error) error {
 	var e saved
 	for n := number(); n > 0 && !bad; n-- {
 		e.off += int64(number()) * 8
-		id := take(20)
+		id := take(21)
 		e.tries = uint16(number())
 		q := number()
 		e.body = 0
@@ -132,7 +133,7 @@ func parseEntries(b []byte, f func(*saved) error) error {
 		if bad || q/2 >= uint64(len(names)) || e.off >= maxSegment {
 			return errIndex
 		}
-		e.id, e.due, e.queue = mtakit.ID(id), le.Uint32(id[16:]), names[q/2]
+		e.id, e.due, e.class, e.queue = mtakit.ID(id), le.Uint32(id[16:]), id[20]&maxSize, names[q/2]
 		if err := f(&e); err != nil {
 			return err
 		}
@@ -168,7 +169,7 @@ func (s *Spool) takeCut() *cut {
 		}
 		v := le.AppendUint64(nil, uint64(g.end))
 		v = le.AppendUint64(v, uint64(g.live))
-		v = le.AppendUint64(v, uint64(g.total))
+		v = le.AppendUint64(v, uint64(g.puts))
 		v = le.AppendUint64(v, g.oldest)
 		v = le.AppendUint64(v, uint64(g.refBytes))
 		c.values[segmentKey(g.number)] = sealValue(v)
@@ -250,8 +251,8 @@ func (s *Spool) collect(c *cut) error {
 			if bits&1 == 0 {
 				continue
 			}
-			lo, _ := slices.BinarySearchFunc(list, makePlace(g.slot, int64(chunk)<<chunkShift, false, 0), comparePlace)
-			hi, _ := slices.BinarySearchFunc(list, makePlace(g.slot, int64(chunk+1)<<chunkShift-8, true, maxTries), comparePlace)
+			lo, _ := slices.BinarySearchFunc(list, makePlace(g.slot, int64(chunk)<<chunkShift, false, 0), compareStart)
+			hi, _ := slices.BinarySearchFunc(list, makePlace(g.slot, int64(chunk+1)<<chunkShift-8, false, 0), compareEnd)
 			key := chunkKey(g.number, chunk)
 			if lo == hi {
 				c.values[key] = nil
@@ -271,14 +272,22 @@ func (s *Spool) collect(c *cut) error {
 	return nil
 }
 
-func comparePlace(e entry, p place) int { return cmp.Compare(e.place, p) }
+func compareStart(e entry, p place) int { return cmp.Compare(e.start(), p) }
+
+// compareEnd finds what is behind p.
+func compareEnd(e entry, p place) int {
+	if e.start() <= p {
+		return -1
+	}
+	return 1
+}
 
 // summarize makes the value for entries of one chunk, ascending, with the help of its old value.
 func (s *Spool) summarize(g *segment, list []entry, old []byte, buf *[]byte) ([]byte, error) {
 	out := make([]saved, 0, len(list))
 	i := 0
 	add := func(e entry, from *saved) {
-		out = append(out, saved{e.off(), from.id, e.due, e.tries(), from.queue, from.body})
+		out = append(out, saved{e.off(), from.id, e.due, uint8(e.place >> classShift & maxSize), e.tries(), from.queue, from.body})
 		i++
 	}
 	// fromLog adds what is before off and not in the old value.

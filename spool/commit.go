@@ -37,6 +37,7 @@ type put struct {
 	due      uint32
 	tries    uint16
 	split    bool
+	class    uint8  // of the size
 	bodySlot uint32 // if split
 }
 
@@ -347,17 +348,17 @@ func (s *Spool) apply(g *segment, off int64, o *op) {
 		}
 	case kindReschedule:
 		g.noteRef(o.ref.oldest, o.length)
-		e := entry{o.expect.record() | place(o.ref.tries), o.ref.due}
+		e := entry{o.expect.with(o.ref.tries), o.ref.due}
 		s.index.put(o.ref.id, e, nil)
 		s.at(e.slot()).dirty |= chunkBit(e.off())
 	}
 }
 
 func (s *Spool) applyPut(g *segment, off int64, p *put, oldBody uint32) {
-	e := entry{makePlace(g.slot, off+p.at, p.split, p.tries), p.due}
+	e := entry{makePlace(g.slot, off+p.at, p.split, p.class).with(p.tries), p.due}
 	old := s.index.put(p.id, e, func(old entry) bool { return s.isRecordOf(old, p.id) })
 	s.hold(e.place, p.bodySlot)
-	g.total++
+	g.puts++
 	if old.place != 0 {
 		s.drop(old.place, oldBody)
 	} else {
@@ -366,21 +367,21 @@ func (s *Spool) applyPut(g *segment, off int64, p *put, oldBody uint32) {
 }
 
 // hold counts a record as live, and the body it uses in another segment; drop is the inverse.
-func (s *Spool) hold(p place, bodySlot uint32) {
-	g := s.at(p.slot())
-	g.live++
-	g.dirty |= chunkBit(p.off())
-	if g := s.at(bodySlot); p.split() && g != nil {
-		g.live++
-	}
-}
+func (s *Spool) hold(p place, bodySlot uint32) { s.account(p, bodySlot, 1) }
+func (s *Spool) drop(p place, bodySlot uint32) { s.account(p, bodySlot, -1) }
 
-func (s *Spool) drop(p place, bodySlot uint32) {
+func (s *Spool) account(p place, bodySlot uint32, n int64) {
 	g := s.at(p.slot())
-	g.live--
+	g.live += n
 	g.dirty |= chunkBit(p.off())
-	if g := s.at(bodySlot); p.split() && g != nil {
-		g.live--
+	if !p.split() {
+		g.liveBytes += n * p.size()
+		return
+	}
+	g.liveBytes += n * envelopeSize
+	if b := s.at(bodySlot); b != nil {
+		b.live += n
+		b.liveBytes += n * p.size()
 	}
 }
 

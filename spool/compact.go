@@ -30,13 +30,7 @@ func (s *Spool) compact() {
 }
 
 // needed estimates how much of a segment has to be kept.
-func (g *segment) needed() int64 {
-	n := g.refBytes
-	if g.total > 0 {
-		n += int64(float64(g.end-segmentHeader-g.refBytes) * min(1, float64(g.live)/float64(g.total)))
-	}
-	return n
-}
+func (g *segment) needed() int64 { return min(g.liveBytes+g.refBytes, g.end) }
 
 // victim chooses the sealed segment that has the most to give. Copying is worth it when a segment is at least half dead, and
 // all that is dead in the log is more than all that lives, or a limit presses.
@@ -47,9 +41,9 @@ func (s *Spool) victim() *segment {
 	s.writeMu.Lock()
 	defer s.writeMu.Unlock()
 	var best, refs *segment
-	var dead, live, refBytes, records int64
+	var dead, live, refBytes, puts int64
 	for _, g := range s.segments {
-		refBytes, records = refBytes+g.refBytes, records+int64(g.total)
+		refBytes, puts = refBytes+g.refBytes, puts+g.puts
 		if g == s.active || g.live == 0 && g.oldest == g.number { // goes by itself
 			continue
 		}
@@ -66,7 +60,7 @@ func (s *Spool) victim() *segment {
 	switch {
 	case best != nil && (dead >= live+best.end || s.full.Load() != nil || s.bytes.over.Load()):
 		return best
-	case refBytes > 2*(frameSize+reschSize)*records+2*s.o.SegmentSize:
+	case refBytes > 2*(frameSize+reschSize)*puts+2*s.o.SegmentSize:
 		return refs
 	}
 	return nil
@@ -209,7 +203,7 @@ func (s *Spool) copyMessage(id mtakit.ID) error {
 		return err
 	}
 	o.frame = appendHead(o.frame, &h)
-	o.puts = append(o.puts, put{id: id, at: frameSize, due: h.due, tries: h.tries})
+	o.puts = append(o.puts, put{id: id, at: frameSize, due: h.due, tries: h.tries, class: sizeClass(h.size)})
 	o.expect = r.entry
 	o.expectBody = r.bodySegment().slot
 	if err := o.sealBodies(); err != nil {

@@ -173,12 +173,12 @@ func (s *Spool) relocate(g *segment, m moved) {
 	switch m.frame.kind {
 	case kindPut:
 		_ = eachHead(m.frame, m.raw, func(at int64, h *head) error { // it was read before
-			g.total++
+			g.puts++
 			e, ok := s.index.get(h.id)
 			if !ok || e.slot() != m.from.slot || e.off() != m.off+at {
 				return nil
 			}
-			to := entry{makePlace(g.slot, m.to+at, e.split(), e.tries()), e.due}
+			to := entry{makePlace(g.slot, m.to+at, e.split(), sizeClass(h.size)).with(e.tries()), e.due}
 			s.index.put(h.id, to, nil)
 			s.hold(to.place, s.bodySlotOf(to))
 			s.drop(e.place, s.bodySlotOf(e))

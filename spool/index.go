@@ -9,37 +9,50 @@ import (
 	"github.com/mtakit/mtakit"
 )
 
-// place is where the newest record of a message begins, and how often delivery was tried, in one word:
+// place is where the newest record of a message begins, how large about it is, and how often delivery was tried, in one word:
 //
-//	slot of the segment 24 | offset in the segment in units of 8 bytes 23 | body elsewhere 1 | tries 16
+//	slot of the segment 20 | offset in the segment in units of 8 bytes 23 | body elsewhere 1 | size class 4 | tries 16
 //
 // Zero is no place: a segment begins with its header.
 type place uint64
 
 const (
-	maxSlots    = 1 << 24
+	maxSlots    = 1 << 20
 	maxSegment  = 1 << 26 // what 23 bits of units address
 	maxTries    = 1<<16 - 1
-	placeSplit  = place(1 << 16)
-	offsetShift = 17
-	slotShift   = 40
+	classShift  = 16
+	maxSize     = 15 // class
+	splitBit    = place(1 << 20)
+	offsetShift = 21
+	slotShift   = 44
 )
 
-func makePlace(slot uint32, off int64, split bool, tries uint16) place {
-	p := place(slot)<<slotShift | place(off/8)<<offsetShift | place(tries)
+// makePlace leaves tries 0.
+func makePlace(slot uint32, off int64, split bool, class uint8) place {
+	p := place(slot)<<slotShift | place(off/8)<<offsetShift | place(class)<<classShift
 	if split {
-		p |= placeSplit
+		p |= splitBit
 	}
 	return p
 }
 
 func (p place) slot() uint32  { return uint32(p >> slotShift) }
 func (p place) off() int64    { return int64(p>>offsetShift&(1<<23-1)) * 8 }
-func (p place) split() bool   { return p&placeSplit != 0 }
+func (p place) split() bool   { return p&splitBit != 0 }
 func (p place) tries() uint16 { return uint16(p) }
 
-// record is p without the tries, for comparison.
+func (p place) with(tries uint16) place { return p&^maxTries | place(tries) }
+
+// record is p without the tries, and start only where it is, for comparison.
 func (p place) record() place { return p &^ maxTries }
+func (p place) start() place  { return p &^ (1<<offsetShift - 1) }
+
+// sizeClass is a power of two near the size of a message with its envelope. It is what the index knows of sizes, and is
+// good enough to tell how much of a segment is alive.
+func sizeClass(size int64) uint8 { return uint8(min(bits.Len64(uint64(size+headSize)/128), maxSize)) }
+
+// size is what a message of the class of p has on average.
+func (p place) size() int64 { return 96 << (p >> classShift & maxSize) }
 
 // entry is what memory knows of a message.
 type entry struct {
@@ -206,14 +219,13 @@ func (x *index) remove(id mtakit.ID) (old entry, ok bool) {
 	return old, true
 }
 
-// removePlace takes out the entry whose record is at p, by looking at all.
+// removePlace takes out the entry whose record begins at p, by looking at all.
 func (x *index) removePlace(p place) (old entry, ok bool) {
-	at := p.record() &^ placeSplit
 	for i := range x.shards {
 		s := &x.shards[i]
 		s.mu.Lock()
 		for j, h := range s.hash {
-			if h != 0 && s.place[j].record()&^placeSplit == at {
+			if h != 0 && s.place[j].start() == p.start() {
 				old = entry{s.place[j], s.due[j]}
 				s.delete(j)
 				s.n--

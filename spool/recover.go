@@ -175,7 +175,7 @@ func (s *Spool) openIndex() error {
 	s.live.Store(0)
 	s.position = position{}
 	for _, g := range s.segments {
-		g.live, g.total, g.dirty, g.oldest, g.refBytes, g.end = 0, 0, 0, g.number, 0, segmentHeader
+		g.live, g.liveBytes, g.puts, g.dirty, g.oldest, g.refBytes, g.end = 0, 0, 0, 0, g.number, 0, segmentHeader
 	}
 	s.store, err = openStore(s.fs, s.path(indexName), s.dir)
 	return err
@@ -228,7 +228,7 @@ func (s *Spool) load() error {
 				s.found = append(s.found, &DamagedError{ID: e.id, Segment: number, Offset: e.off, Err: errMissing})
 				return nil
 			}
-			s.replayPut(e.id, entry{makePlace(g.slot, e.off, e.body != 0, e.tries), e.due}, bodySlot)
+			s.replayPut(e.id, entry{makePlace(g.slot, e.off, e.body != 0, e.class).with(e.tries), e.due}, bodySlot)
 			return nil
 		})
 	})
@@ -264,7 +264,7 @@ func (s *Spool) loadSegments() error {
 		}
 		g.end = min(int64(le.Uint64(v)), g.size)
 		live += int(le.Uint64(v[8:]))
-		g.total, g.oldest, g.refBytes = int(le.Uint64(v[16:])), le.Uint64(v[24:]), int64(le.Uint64(v[32:]))
+		g.puts, g.oldest, g.refBytes = int64(le.Uint64(v[16:])), le.Uint64(v[24:]), int64(le.Uint64(v[32:]))
 		g.synced.Store(g.end)
 		return nil
 	})
@@ -431,7 +431,7 @@ func (s *Spool) replayFrame(g *segment, off int64, f frame, raw []byte) error {
 	switch f.kind {
 	case kindPut:
 		return eachHead(f, raw, func(at int64, h *head) error {
-			g.total++
+			g.puts++
 			bodySlot := uint32(noSlot)
 			if h.split {
 				b := s.numbered(h.segment)
@@ -440,7 +440,7 @@ func (s *Spool) replayFrame(g *segment, off int64, f frame, raw []byte) error {
 				}
 				bodySlot = b.slot
 			}
-			s.replayPut(h.id, entry{makePlace(g.slot, off+at, h.split, h.tries), h.due}, bodySlot)
+			s.replayPut(h.id, entry{makePlace(g.slot, off+at, h.split, sizeClass(h.size)).with(h.tries), h.due}, bodySlot)
 			return nil
 		})
 	case kindRemove, kindReschedule:
@@ -474,7 +474,7 @@ func (s *Spool) replayRef(k kind, r ref) {
 	}
 	g := s.at(e.slot())
 	if k == kindReschedule {
-		s.index.put(r.id, entry{e.record() | place(r.tries), r.due}, func(old entry) bool { return s.isRecordOf(old, r.id) })
+		s.index.put(r.id, entry{e.with(r.tries), r.due}, func(old entry) bool { return s.isRecordOf(old, r.id) })
 		g.dirty |= chunkBit(e.off())
 		return
 	}

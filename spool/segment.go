@@ -32,14 +32,18 @@ type segment struct {
 
 	size   int64  // where it is full
 	end    int64  // where the next frame goes
-	live   int    // records that are the newest of a message, and bodies that such records in other segments use
-	total  int    // records written
+	live   int64  // records that are the newest of a message, and bodies that such records in other segments use
 	dirty  uint64 // chunks of which the index on disk is out of date
 	oldest uint64 // the lowest segment that its removes and reschedules are about; number if there are none
-	// refBytes is the size of these. Together with the live records it says what copying the segment forward costs.
-	refBytes int64
-	stuck    bool // copying it forward left something
+	// liveBytes is about what the live records take, refBytes what the removes and reschedules do: together the cost of copying
+	// the segment forward.
+	liveBytes, refBytes int64
+	puts                int64 // records of messages, for each of which at most one remove or reschedule is needed
+	stuck               bool  // copying it forward left something
 }
+
+// envelopeSize is about what a record takes whose body is elsewhere.
+const envelopeSize = 384
 
 // chunkShift divides a segment into 64 chunks, the units in which the index is written to disk.
 const chunkShift = 20

@@ -19,7 +19,7 @@ import (
 
 // Options says how a spool works. The zero value of each field is its default.
 type Options struct {
-	// SegmentSize is the size of a file of the log. Default and most 64 MiB, at least 1 MiB; on a small or nearly full disk new
+	// SegmentSize is the size of a file of the log. Default and most 64 MiB, at least 64 KiB; on a small or nearly full disk new
 	// segments are smaller: 1/32 of what is free. A message that is larger has a segment of its own.
 	SegmentSize int64
 
@@ -57,7 +57,7 @@ type Limit struct {
 }
 
 const (
-	minSegment     = 1 << 20
+	minSegment     = 64 << 10
 	maxCheckpoint  = 256 << 20 // bytes of log after which the index is written, whatever the interval
 	hysteresisPart = 20        // 5 %
 )
@@ -197,7 +197,7 @@ func (o *op) store(batch []mtakit.Submission) (err error) {
 			return fmt.Errorf("message %s: %w", m.ID, err)
 		}
 		o.frame = finishHead(o.frame, at, &h)
-		o.puts = append(o.puts, put{id: m.ID, at: int64(at), due: due, tries: h.tries})
+		o.puts = append(o.puts, put{id: m.ID, at: int64(at), due: due, tries: h.tries, class: sizeClass(h.size)})
 	}
 	return o.sealBodies()
 }
@@ -341,7 +341,8 @@ func (s *Spool) Update(ctx context.Context, m *mtakit.Message) error {
 // put completes a frame of one head, h, that replaces r and whose body is elsewhere.
 func (o *op) put(r *reading, h *head) {
 	sealHead(o.frame[frameSize:], h.body)
-	o.puts = append(o.puts, put{id: h.id, at: frameSize, due: h.due, tries: h.tries, split: true, bodySlot: r.bodySegment().slot})
+	o.puts = append(o.puts, put{id: h.id, at: frameSize, due: h.due, tries: h.tries, split: true,
+		class: sizeClass(h.size), bodySlot: r.bodySegment().slot})
 	o.expect, o.expectBody = r.entry, r.bodySegment().slot
 	o.finish()
 }
