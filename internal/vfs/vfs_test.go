@@ -148,6 +148,9 @@ func TestCrashKeepsWhatWasSynced(t *testing.T) {
 	if got := read(t, c, "nameless"); got != "x" {
 		t.Errorf("lose none: %q", got)
 	}
+	if got := read(t, c.Crash(vfs.LoseAll, nil), "named"); got != "first " {
+		t.Errorf("lose none, then lose all: %q", got)
+	}
 	c = m.Crash(vfs.LoseAll, nil)
 	if got := read(t, c, "named"); got != "first " {
 		t.Errorf("lose all: %q", got)
