@@ -314,14 +314,18 @@ func marshalOrdered(n int, at func(int) (string, any)) ([]byte, error) {
 // Prefixes is a set of networks. In JSON single addresses are written without their prefix length.
 type Prefixes []netip.Prefix
 
-// ParsePrefix reads an address or a network in CIDR form.
+// ParsePrefix reads an address or a network in CIDR form. IPv4 in IPv6 form becomes IPv4.
 func ParsePrefix(s string) (netip.Prefix, error) {
-	if a, err := netip.ParseAddr(s); err == nil {
-		return netip.PrefixFrom(a, a.BitLen()), nil
-	}
 	p, err := netip.ParsePrefix(s)
 	if err != nil {
-		return netip.Prefix{}, fmt.Errorf("mtakit: %q is neither an address nor a network in CIDR form", s)
+		a, err := netip.ParseAddr(s)
+		if err != nil {
+			return netip.Prefix{}, fmt.Errorf("mtakit: %q is neither an address nor a network in CIDR form", s)
+		}
+		p = netip.PrefixFrom(a, a.BitLen())
+	}
+	if p.Addr().Is4In6() && p.Bits() >= 96 {
+		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
 	}
 	return p.Masked(), nil
 }

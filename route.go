@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Router finds the site that takes mail for a domain. Domains that share their hosts share the site, so that limits count per
@@ -63,10 +64,14 @@ func ListSite(list ...string) (*Site, error) {
 
 // ParseHost reads a host name or address, with an optional port.
 func ParseHost(s string) (Host, error) {
-	if ap, err := netip.ParseAddrPort(s); err == nil {
+	if ap, err := netip.ParseAddrPort(s); err == nil && ap.Port() != 0 {
 		return Host{Name: ap.Addr().String(), Addrs: []netip.Addr{ap.Addr()}, Port: ap.Port()}, nil
 	}
-	if a, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(s, "["), "]")); err == nil {
+	literal := s
+	if strings.HasPrefix(s, "[") && strings.HasSuffix(s, "]") {
+		literal = s[1 : len(s)-1]
+	}
+	if a, err := netip.ParseAddr(literal); err == nil {
 		return Host{Name: a.String(), Addrs: []netip.Addr{a}}, nil
 	}
 	name, port, hasPort := strings.Cut(s, ":")
@@ -78,11 +83,13 @@ func ParseHost(s string) (Host, error) {
 		}
 		h.Port = uint16(n)
 	}
-	if h.Name == "" || strings.ContainsAny(h.Name, " /[]<>\"\\") {
+	if h.Name == "" || !utf8.ValidString(name) || strings.Contains("."+h.Name+".", "..") || strings.ContainsFunc(h.Name, notInHost) {
 		return Host{}, fmt.Errorf("mtakit: %q is not a host name, address, or either with a port", s)
 	}
 	return h, nil
 }
+
+func notInHost(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune("/[]<>\"\\", r) }
 
 // Resolver asks the DNS. Names are A-labels without a trailing dot. No such name (NXDOMAIN) is a [*DNSError] with NotFound; a
 // name without records of the type is an empty answer. It is called concurrently and caches.
