@@ -642,6 +642,31 @@ func TestSockets(t *testing.T) {
 	}
 }
 
+// TestTraceSeesTheWholeMessage looks at what Data is given of messages on every way out.
+func TestTraceSeesTheWholeMessage(t *testing.T) {
+	t.Parallel()
+	body := strings.Repeat(".0123456789abcdef\r\n", 6<<10)
+	for name, b := range map[string]mtakit.Body{"memory": mtakit.Bytes(body), "disk": disk(body), "chunks": chunked(body)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			peer := smtptest.NewPeer(t, nil)
+			var seen strings.Builder
+			e := egress(nil)
+			e.Trace = func(*mtakit.Path, string) *smtpclient.Trace {
+				return &smtpclient.Trace{Data: func(p []byte) { seen.Write(p) }}
+			}
+			d := delivery("a@x.test", "", "b@y.test")
+			d.Body = b
+			if err := send(t.Context(), t, e, pathTo(nil, peer), d); err != nil {
+				t.Fatal(err)
+			}
+			if got, want := seen.String(), string(stuffNaively([]byte(body))); got != want {
+				t.Errorf("%d bytes seen, want %d", len(got), len(want))
+			}
+		})
+	}
+}
+
 func TestTrace(t *testing.T) {
 	t.Parallel()
 	var n smtptest.Network

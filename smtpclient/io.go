@@ -1,6 +1,7 @@
 package smtpclient
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -140,10 +141,13 @@ func (c *Conn) command(p Phase, shown string, parts ...string) (rawReply, error)
 	return r, nil
 }
 
-// timedOut names the wait, if that is what err is about.
+// timedOut names the wait, if that is what err is about and it isn't named already.
 func (c *Conn) timedOut(err error, d time.Duration, action string) error {
-	if isTimeout(err) && !c.isCut() {
-		return &timeoutError{wait: d, action: action}
+	if !isTimeout(err) || c.isCut() {
+		return err
 	}
-	return err
+	if te := (*timeoutError)(nil); errors.As(err, &te) {
+		return err
+	}
+	return &timeoutError{wait: d, action: action}
 }

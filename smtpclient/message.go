@@ -125,7 +125,6 @@ func (c *Conn) write(e *envelope, next func() *mtakit.Delivery) error {
 	}
 	announced := c.announce(next)
 	b := c.buf()
-	from := len(*b)
 	for src.left > 0 {
 		p, err := src.next(holdBack)
 		if err != nil {
@@ -133,10 +132,10 @@ func (c *Conn) write(e *envelope, next func() *mtakit.Delivery) error {
 		}
 		*b, start = appendStuffed(*b, p, start)
 	}
-	if !bytes.HasSuffix((*b)[from:], crlf) {
+	if !bytes.HasSuffix(*b, crlf) {
 		*b = append(*b, crlf...)
 	}
-	c.cfg.Trace.data((*b)[from:])
+	c.cfg.Trace.data(*b)
 	*b = append(*b, ".\r\n"...)
 	c.cfg.Trace.command(".\r\n")
 	if announced {
