@@ -32,5 +32,6 @@
 // Rules under automation are read, checked and handed out by [Shaping.Rules]; they have an effect where traffic shaping automation
 // evaluates them. Names of files that begin with http:// or https:// are refused.
 //
-// A [Shaping] does not change and starts no goroutine; [Live.Run] is the caller's.
+// A [Shaping] does not change and starts no goroutine; [Live.Run] is the caller's. After a match of a [Pattern] that needs backtracking
+// the clock of regexp2 runs for a second more, in a goroutine of that module.
 package shaping

@@ -92,6 +92,7 @@ func load(ctx context.Context, cfg Config) (*Shaping, mtakit.Findings) {
 		}
 	}
 	s.merge(ctx, files, cfg.Checks, r)
+	r.Sort(cfg.Files)
 	s.findings = r.Findings
 	return s, r.Findings
 }

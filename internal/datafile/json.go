@@ -67,7 +67,7 @@ func (j *jsonReader) next() int {
 	return i
 }
 
-// value reads one value. With an error it returns what it has so far.
+// value reads one value; null is none. With an error it returns what it has so far.
 func (j *jsonReader) value(depth int) (*Value, error) {
 	v := &Value{Place: j.place(j.next())}
 	tok, err := j.dec.Token()
@@ -106,8 +106,8 @@ func (j *jsonReader) value(depth int) (*Value, error) {
 			err = nil
 		}
 	case nil:
-		v.Kind = Time // nothing takes it, but it has been reported already
 		j.r.Errorf(v.Place, "null is not a value")
+		v = nil
 	}
 	return v, err
 }

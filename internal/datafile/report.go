@@ -1,7 +1,11 @@
 package datafile
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
+	"strings"
+	"unicode"
 
 	"github.com/mtakit/mtakit"
 )
@@ -19,11 +23,27 @@ func (r *Report) Warnf(p mtakit.Place, format string, args ...any) {
 	r.Add(p, mtakit.LevelWarn, format, args...)
 }
 
-// Add adds a finding, unless its level is to ignore it.
+// Add adds a finding, unless its level is to ignore it. Control characters, from names in the file, become spaces.
 func (r *Report) Add(p mtakit.Place, l mtakit.Level, format string, args ...any) {
 	if l != mtakit.LevelIgnore && len(r.Findings) < maxFindings {
-		r.Findings = append(r.Findings, mtakit.Finding{Place: p, Level: l, Text: fmt.Sprintf(format, args...)})
+		r.Findings = append(r.Findings, mtakit.Finding{Place: p, Level: l, Text: oneLine(fmt.Sprintf(format, args...))})
 	}
+}
+
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, s)
+}
+
+// Sort orders the findings by their places, files as in the list.
+func (r *Report) Sort(files []string) {
+	slices.SortStableFunc(r.Findings, func(a, b mtakit.Finding) int {
+		return cmp.Or(cmp.Compare(slices.Index(files, a.File), slices.Index(files, b.File)), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
 }
 
 // Err is nil if there is no error among the findings.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -251,9 +252,9 @@ func TestFindings(t *testing.T) {
 		{"tenant that is not defined", "[tenant.a]\n[queue.'a.b'.b]\n[queue.'a.b'.a.c]\n", "a.toml:2:14: warning: b is taken for the name of a tenant, but no tenant of that name is defined"},
 		{"tenant of default", "[queue.default.a]\n", "a.toml:1:16: warning: tenant a: tenants have no effect in queue.default"},
 		{"below a campaign", "[queue.'a.b'.t.c.d]\n", "a.toml:1:18: error: unknown key d"},
-		{"without effect", "[queue.'a.b'.t]\noverall_max_message_rate='1/s'\n[tenant.t.campaigns.c]\nmax_age='1h'\nrouting_domain='x'", "a.toml:4:1: warning: max_age has no effect here; it belongs into the campaign's table under queue\n" +
-			"a.toml:5:1: warning: routing_domain has no effect here; it belongs into the campaign's table under queue\n" +
-			"a.toml:2:1: warning: overall_max_message_rate has no effect here; it belongs into the tenant's table under tenant"},
+		{"without effect", "[queue.'a.b'.t]\noverall_max_message_rate='1/s'\n[tenant.t.campaigns.c]\nmax_age='1h'\nrouting_domain='x'", "a.toml:2:1: warning: overall_max_message_rate has no effect here; it belongs into the tenant's table under tenant\n" +
+			"a.toml:4:1: warning: max_age has no effect here; it belongs into the campaign's table under queue\n" +
+			"a.toml:5:1: warning: routing_domain has no effect here; it belongs into the campaign's table under queue"},
 		{"default tenant", "default_tenant = 't'", "a.toml:1:18: error: default_tenant: tenant t is not defined"},
 		{"upper case", "[queue.'A.b']", "a.toml:1:8: warning: queue.A.b: domains are looked up in lower case; nothing matches this"},
 		{"tenant keys", "[tenant.t]\nrouting_domain = 'x'\nrequire_authz = 'x'\ncampaigns.c = 1", "a.toml:2:1: error: unknown key routing_domain\na.toml:3:17: error: require_authz: expected an array, got the string \"x\"\na.toml:4:15: error: campaigns.c: expected a table, got the integer 1"},
@@ -334,4 +335,37 @@ func BenchmarkSettings(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// FuzzLoad: a file is refused with a place for each error, or gives settings for every queue, the same when it is named twice.
+func FuzzLoad(f *testing.F) {
+	for _, s := range []string{policy, "[queue.default]\nprotocol.smtp.mx_list=['a']\n", "[queue.'*'.t.c]\n", "tenant.a.campaigns.b = {}"} {
+		f.Add(s)
+	}
+	file := filepath.Join(f.TempDir(), "q.toml")
+	f.Fuzz(func(t *testing.T, text string) {
+		if os.WriteFile(file, []byte(text), 0o600) != nil {
+			t.Skip()
+		}
+		q, err := queuefile.Load(queuefile.Config{Files: []string{file}})
+		if err != nil {
+			for line := range strings.SplitSeq(err.Error(), "\n") {
+				if !strings.HasPrefix(line, file+":") {
+					t.Fatalf("an error without a place: %s", line)
+				}
+			}
+			return
+		}
+		twice, err := queuefile.Load(queuefile.Config{Files: []string{file, file}})
+		if err != nil {
+			t.Fatalf("named twice: %v", err)
+		}
+		for _, name := range []string{"other.example", "acme@dest.example", "welcome:acme@dest.example", "a.wild.example"} {
+			a, _ := q.Settings(t.Context(), mtakit.ParseQueueName(name))
+			b, _ := twice.Settings(t.Context(), mtakit.ParseQueueName(name))
+			if !reflect.DeepEqual(a, b) {
+				t.Fatalf("%s: %+v, named twice %+v", name, a, b)
+			}
+		}
+	})
 }

@@ -30,6 +30,7 @@ func read(cfg Config) *Queues {
 			r.Errorf(v.Place, "expected a table, got %s", v.What())
 		}
 	}
+	r.Sort(cfg.Files)
 	q.findings = r.Findings
 	return q
 }

@@ -113,6 +113,7 @@ func read(files []string) *Sources {
 			each(datafile.Entry{Key: "pool", Value: p}, r, s.readPool)
 		}
 	}
+	r.Sort(files)
 	s.findings = r.Findings
 	return s
 }

@@ -117,7 +117,7 @@ func TestFindings(t *testing.T) {
 		{"source", "[source.s]\nsource_adress='192.0.2.1'\nsource_address='x'\nremote_port=70000\nsocks5_proxy_server='h'\n", "a.toml:2:1: error: unknown key source_adress; did you mean source_address?\n" +
 			"a.toml:3:16: error: source_address: expected an IP address, got the string \"x\"\na.toml:4:13: error: remote_port: expected an integer from 0 to 65535, got the integer 70000\n" +
 			"a.toml:5:21: warning: socks5_proxy_server has no effect without socks5_proxy_source_address\na.toml:5:21: error: socks5_proxy_server: expected HOST:PORT, got the string \"h\""},
-		{"pool", "[pool.p.s]\nwieght=1\nweight=-1\n", "a.toml:2:1: error: unknown key wieght; did you mean weight?\na.toml:3:8: error: weight: expected an integer from 0, got the integer -1\na.toml:1:9: error: pool 'p' references source 's' which is not defined"},
+		{"pool", "[pool.p.s]\nwieght=1\nweight=-1\n", "a.toml:1:9: error: pool 'p' references source 's' which is not defined\na.toml:2:1: error: unknown key wieght; did you mean weight?\na.toml:3:8: error: weight: expected an integer from 0, got the integer -1"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

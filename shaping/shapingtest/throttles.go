@@ -1,0 +1,300 @@
+// Package shapingtest checks implementations of [mtakit.Throttles].
+package shapingtest
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/mtakit/mtakit"
+)
+
+// TestThrottles checks what open makes against the contract of [mtakit.Throttles], and says which sentence of it is broken. open is called
+// once for each sentence; those it makes must not share keys. The checks take real time, less than two seconds, unless they
+// run in a synctest bubble; they run one after the other, without subtests, so that this is possible.
+func TestThrottles(t *testing.T, open func() mtakit.Throttles) {
+	t.Helper()
+	for _, c := range sentences {
+		if err := c.check(t, open()); err != nil {
+			t.Errorf("%v\n\tbroken: %s", err, c.sentence)
+		}
+	}
+}
+
+var sentences = []struct {
+	sentence string
+	check    func(*testing.T, mtakit.Throttles) error
+}{
+	{"a wait of 0 means they were taken", takesBurst},
+	{"at most Burst at once (0 means N)", keepsBurst},
+	{"otherwise nothing was [taken]", refusalTakesNothing},
+	{"it is worth asking again after wait", waitSuffices},
+	{"a key with another rate is another bucket", rateIsPartOfKey},
+	{"the zero Rate is no limit", zeroRate},
+	{"it is safe for concurrent use (Take)", takesConcurrently},
+	{"Lease takes one of l.N places", leases},
+	{"or returns an error that wraps ErrLimited", limited},
+	{"for at most ttl", expires},
+	{"Extend keeps the place for ttl from now", extends},
+	{"an error [of Extend] means that it is lost", lost},
+	{"Release gives the place back", releases},
+	{"calls [of Release] after the first do nothing", releasesOnce},
+	{"the zero Limit is no limit", zeroLimit},
+	{"it is safe for concurrent use (Lease)", leasesConcurrently},
+}
+
+func take(t *testing.T, th mtakit.Throttles, key string, r mtakit.Rate, n int) (time.Duration, error) {
+	wait, err := th.Take(t.Context(), key, r, n)
+	if err != nil {
+		return 0, fmt.Errorf("Take(%q, %s, %d): %w", key, r, n, err)
+	}
+	if wait < 0 {
+		return 0, fmt.Errorf("Take(%q, %s, %d): the wait is %v", key, r, n, wait)
+	}
+	return wait, nil
+}
+
+// takeAll expects n units to be there, and no more.
+func takeAll(t *testing.T, th mtakit.Throttles, key string, r mtakit.Rate, n int) error {
+	for i := range n {
+		if wait, err := take(t, th, key, r, 1); err != nil || wait != 0 {
+			return errors.Join(err, fmt.Errorf("unit %d of %d under rate %s: wait %v", i+1, n, r, wait))
+		}
+	}
+	if wait, err := take(t, th, key, r, 1); err != nil || wait == 0 {
+		return errors.Join(err, fmt.Errorf("unit %d under rate %s was given at once", n+1, r))
+	}
+	return nil
+}
+
+var hourly = mtakit.Rate{N: 5, Per: time.Hour}
+
+func takesBurst(t *testing.T, th mtakit.Throttles) error { return takeAll(t, th, "k", hourly, 5) }
+
+func keepsBurst(t *testing.T, th mtakit.Throttles) error {
+	return takeAll(t, th, "k", mtakit.Rate{N: 5, Burst: 2, Per: time.Hour}, 2)
+}
+
+func refusalTakesNothing(t *testing.T, th mtakit.Throttles) error {
+	if _, err := take(t, th, "k", hourly, 3); err != nil {
+		return err
+	}
+	for range 3 {
+		if wait, err := take(t, th, "k", hourly, 3); err != nil || wait == 0 {
+			return errors.Join(err, errors.New("3 of 2 units were given"))
+		}
+	}
+	return takeAll(t, th, "k", hourly, 2)
+}
+
+func waitSuffices(t *testing.T, th mtakit.Throttles) error {
+	r := mtakit.Rate{N: 10, Burst: 1, Per: time.Second}
+	for range 3 {
+		wait, err := take(t, th, "k", r, 1)
+		if err != nil {
+			return err
+		}
+		if wait > 2*time.Second { // a store may count in whole seconds
+			return fmt.Errorf("the wait is %v for a unit every 100ms", wait)
+		}
+		<-time.After(wait)
+		if again, err := take(t, th, "k", r, 1); err != nil || wait > 0 && again > 0 {
+			return errors.Join(err, fmt.Errorf("after the wait of %v it is %v", wait, again))
+		}
+	}
+	return nil
+}
+
+func rateIsPartOfKey(t *testing.T, th mtakit.Throttles) error {
+	for _, r := range []mtakit.Rate{hourly, {N: 4, Per: time.Hour}, {N: 5, Per: 2 * time.Hour}, {N: 5, Burst: 3, Per: time.Hour}} {
+		n := r.N
+		if r.Burst > 0 {
+			n = r.Burst
+		}
+		if err := takeAll(t, th, "k", r, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func zeroRate(t *testing.T, th mtakit.Throttles) error {
+	for range 100 {
+		if wait, err := take(t, th, "k", mtakit.Rate{}, 1000); err != nil || wait != 0 {
+			return errors.Join(err, fmt.Errorf("the wait is %v", wait))
+		}
+	}
+	return nil
+}
+
+func takesConcurrently(t *testing.T, th mtakit.Throttles) error {
+	r := mtakit.Rate{N: 50, Per: time.Hour}
+	var given, failed atomic.Int64
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 20 {
+				switch wait, err := th.Take(t.Context(), "k", r, 1); {
+				case err != nil:
+					failed.Add(1)
+				case wait == 0:
+					given.Add(1)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if given.Load() != 50 || failed.Load() != 0 {
+		return fmt.Errorf("%d units of 50 were given, %d calls failed", given.Load(), failed.Load())
+	}
+	return nil
+}
+
+// fill takes n places of a limit of n, and expects that to be all.
+func fill(t *testing.T, th mtakit.Throttles, n int, ttl time.Duration) (all []mtakit.Lease, err error) {
+	l := mtakit.Limit{N: n}
+	for i := range n {
+		lease, err := th.Lease(t.Context(), "k", l, ttl)
+		if err != nil {
+			return nil, fmt.Errorf("place %d of %d: %w", i+1, n, err)
+		}
+		all = append(all, lease)
+	}
+	if _, err := th.Lease(t.Context(), "k", l, ttl); err == nil {
+		return nil, fmt.Errorf("place %d of %d was given", n+1, n)
+	}
+	return all, nil
+}
+
+func leases(t *testing.T, th mtakit.Throttles) error {
+	_, err := fill(t, th, 3, time.Hour)
+	return err
+}
+
+func limited(t *testing.T, th mtakit.Throttles) error {
+	if _, err := fill(t, th, 1, time.Hour); err != nil {
+		return err
+	}
+	if _, err := th.Lease(t.Context(), "k", mtakit.Limit{N: 1}, time.Hour); !errors.Is(err, mtakit.ErrLimited) {
+		return fmt.Errorf("the error is %v", err)
+	}
+	_, err := th.Lease(t.Context(), "other", mtakit.Limit{N: 1}, time.Hour)
+	return err
+}
+
+const short, longer = 200 * time.Millisecond, 300 * time.Millisecond
+
+func expires(t *testing.T, th mtakit.Throttles) error {
+	if _, err := fill(t, th, 2, short); err != nil {
+		return err
+	}
+	<-time.After(longer)
+	_, err := fill(t, th, 2, time.Hour)
+	return err
+}
+
+func extends(t *testing.T, th mtakit.Throttles) error {
+	all, err := fill(t, th, 1, short)
+	if err != nil {
+		return err
+	}
+	if err := all[0].Extend(t.Context(), time.Hour); err != nil {
+		return err
+	}
+	<-time.After(longer)
+	if _, err := th.Lease(t.Context(), "k", mtakit.Limit{N: 1}, time.Hour); err == nil {
+		return errors.New("the place of a lease that was extended went to another")
+	}
+	return all[0].Extend(t.Context(), time.Hour)
+}
+
+func lost(t *testing.T, th mtakit.Throttles) error {
+	all, err := fill(t, th, 1, short)
+	if err != nil {
+		return err
+	}
+	<-time.After(longer)
+	if _, err := fill(t, th, 1, time.Hour); err != nil {
+		return err
+	}
+	if err := all[0].Extend(t.Context(), time.Hour); err == nil {
+		return errors.New("a lease whose place went to another was extended")
+	}
+	all[0].Release()
+	if _, err := th.Lease(t.Context(), "k", mtakit.Limit{N: 1}, time.Hour); err == nil {
+		return errors.New("Release of a lost lease freed the place of another")
+	}
+	return nil
+}
+
+func releases(t *testing.T, th mtakit.Throttles) error {
+	all, err := fill(t, th, 2, time.Hour)
+	if err != nil {
+		return err
+	}
+	all[0].Release()
+	if err := all[0].Extend(t.Context(), time.Hour); err == nil {
+		return errors.New("a lease was extended after its Release")
+	}
+	_, err = th.Lease(t.Context(), "k", mtakit.Limit{N: 2}, time.Hour)
+	return err
+}
+
+func releasesOnce(t *testing.T, th mtakit.Throttles) error {
+	all, err := fill(t, th, 2, time.Hour)
+	if err != nil {
+		return err
+	}
+	all[0].Release()
+	all[0].Release()
+	if _, err := th.Lease(t.Context(), "k", mtakit.Limit{N: 2}, time.Hour); err != nil {
+		return err
+	}
+	if _, err := th.Lease(t.Context(), "k", mtakit.Limit{N: 2}, time.Hour); err == nil {
+		return errors.New("two calls of Release freed two places")
+	}
+	return nil
+}
+
+func zeroLimit(t *testing.T, th mtakit.Throttles) error {
+	for range 100 {
+		l, err := th.Lease(t.Context(), "k", mtakit.Limit{}, time.Hour)
+		if err != nil {
+			return err
+		}
+		defer l.Release()
+	}
+	return nil
+}
+
+func leasesConcurrently(t *testing.T, th mtakit.Throttles) error {
+	var held, most, failed atomic.Int64
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 50 {
+				l, err := th.Lease(t.Context(), "k", mtakit.Limit{N: 3}, time.Hour)
+				if err != nil {
+					if !errors.Is(err, mtakit.ErrLimited) {
+						failed.Add(1)
+					}
+					continue
+				}
+				n := held.Add(1)
+				for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+				}
+				held.Add(-1)
+				l.Release()
+			}
+		})
+	}
+	wg.Wait()
+	if most.Load() > 3 || failed.Load() > 0 {
+		return fmt.Errorf("%d places of 3 were taken at once, %d calls failed", most.Load(), failed.Load())
+	}
+	_, err := fill(t, th, 3, time.Hour)
+	return err
+}
