@@ -213,7 +213,7 @@ func (x *index) remove(id mtakit.ID) (old entry, ok bool) {
 	}
 	old = entry{s.place[i], s.due[i]}
 	s.delete(i)
-	if s.n--; s.n < len(s.hash)/4 {
+	if s.n--; s.n < len(s.hash)/4 && len(s.hash) > 64 {
 		s.resize(s.n*4/3 + 8)
 	}
 	return old, true
