@@ -1,0 +1,539 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/mtakit/mtakit/smtpclient/smtptest"
+)
+
+// The test binary is kumod itself when asKumod is set, so that daemons under test are real processes, with the race detector where the test has it.
+const asKumod = "MTAKIT_TEST_RUN_KUMOD"
+
+var (
+	kills    = flag.Int("kills", 3, "how often TestKill kills the daemon")
+	killLoad = flag.Int("kill-connections", 20, "connections that load the daemon in TestKill")
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asKumod) != "" {
+		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+	}
+	flag.Parse()
+	os.Exit(m.Run())
+}
+
+// daemon is a running kumod.
+type daemon struct {
+	t          testing.TB
+	cmd        *exec.Cmd
+	smtp, http string
+	spooled    int
+	stderr     *bytes.Buffer
+	ended      chan error
+}
+
+var readyLine = regexp.MustCompile(`^kumod ready smtp=(\S+) http=(\S+) spool=(\d+)\n$`)
+
+// start runs kumod on free ports and waits for its ready line. wrap goes before the command.
+func start(t testing.TB, wrap []string, args ...string) *daemon {
+	t.Helper()
+	args = append([]string{"--smtp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--hostname", "kumod.test"}, args...)
+	argv := append(append(wrap[:len(wrap):len(wrap)], os.Args[0]), args...)
+	d := &daemon{t: t, cmd: exec.Command(argv[0], argv[1:]...), stderr: &bytes.Buffer{}, ended: make(chan error, 1)}
+	d.cmd.Env = append(os.Environ(), asKumod+"=1")
+	d.cmd.Stderr = d.stderr
+	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // so that what is wrapped dies with its wrapper
+	out, err := d.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	m := readyLine.FindStringSubmatch(line)
+	if m == nil {
+		d.cmd.Process.Kill()
+		d.cmd.Wait()
+		t.Fatalf("no ready line but %q (%v)\n%s", line, err, d.stderr)
+	}
+	d.smtp, d.http = m[1], m[2]
+	fmt.Sscan(m[3], &d.spooled)
+	go func() {
+		io.Copy(io.Discard, out)
+		d.ended <- d.cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		if d.cmd.ProcessState == nil {
+			d.kill()
+		}
+		if t.Failed() {
+			t.Logf("stderr of kumod:\n%s", d.stderr)
+		}
+	})
+	return d
+}
+
+func (d *daemon) kill() {
+	syscall.Kill(-d.cmd.Process.Pid, syscall.SIGKILL)
+	<-d.ended
+}
+
+// stop ends the daemon as an operator does and checks its exit code.
+func (d *daemon) stop() {
+	d.t.Helper()
+	d.cmd.Process.Signal(syscall.SIGTERM)
+	if err := <-d.ended; err != nil {
+		d.t.Fatalf("kumod ended with %v\n%s", err, d.stderr)
+	}
+}
+
+func (d *daemon) get(path string) (int, string) {
+	d.t.Helper()
+	resp, err := http.Get("http://" + d.http + path)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(b)
+}
+
+// client is a connection to the daemon.
+type client struct {
+	net.Conn
+	r *bufio.Reader
+}
+
+func dial(addr string) (*client, error) {
+	nc, err := net.Dial("tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	c := &client{nc, bufio.NewReader(nc)}
+	if _, err = c.reply("220"); err == nil {
+		_, err = c.do("250", "EHLO client.test\r\n")
+	}
+	return c, err
+}
+
+func (c *client) reply(code string) (string, error) {
+	c.SetReadDeadline(time.Now().Add(time.Minute))
+	for {
+		line, err := c.r.ReadString('\n')
+		if err != nil {
+			return "", err
+		}
+		if len(line) > 3 && line[3] == '-' {
+			continue
+		}
+		if !strings.HasPrefix(line, code) {
+			return line, fmt.Errorf("reply is %q, want %s", line, code)
+		}
+		return line, nil
+	}
+}
+
+func (c *client) do(code, text string) (string, error) {
+	if _, err := io.WriteString(c, text); err != nil {
+		return "", err
+	}
+	return c.reply(code)
+}
+
+// send hands over one message, dots stuffed already, and returns nil once it was acknowledged.
+func (c *client) send(from, to, text string) error {
+	for _, s := range [][2]string{{"250", "MAIL FROM:<" + from + ">\r\n"}, {"250", "RCPT TO:<" + to + ">\r\n"}, {"354", "DATA\r\n"}, {"250", text + ".\r\n"}} {
+		if _, err := c.do(s[0], s[1]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var ledgerID = regexp.MustCompile(`(?m)^X-Ledger: (\S+)\r$`)
+
+// counted is how often each ledger id has arrived.
+func counted(p *smtptest.Peer) map[string]int {
+	n := make(map[string]int)
+	for _, m := range p.Messages() {
+		if id := ledgerID.FindSubmatch(m.Data); id != nil {
+			n[string(id[1])]++
+		}
+	}
+	return n
+}
+
+// drained waits until the daemon has no message left.
+func (d *daemon) drained(most time.Duration) {
+	d.t.Helper()
+	for end := time.Now().Add(most); ; {
+		if _, text := d.get("/metrics"); strings.Contains(text, "\nmessage_count 0\n") {
+			return
+		}
+		if time.Now().After(end) {
+			_, text := d.get("/metrics")
+			d.t.Fatalf("messages are left after %v\n%s", most, text)
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+}
+
+// Nothing that was acknowledged is lost by kill -9, and repeats are only what was in flight: at most two messages (one being sent, one
+// announced) for each connection that was open.
+func TestKill(t *testing.T) {
+	dir := t.TempDir()
+	peer := smtptest.NewPeer(t, nil)
+	args := []string{"--data", dir, "--relay-to", peer.Addr().String()}
+	var mu sync.Mutex
+	acked := make(map[string]bool)
+	var next atomic.Int64
+	inFlight := 0
+	for round := range *kills {
+		d := start(t, nil, args...)
+		stop := make(chan struct{})
+		var wg sync.WaitGroup
+		for range *killLoad {
+			wg.Add(1)
+			go func() {
+				defer wg.Done()
+				c, err := dial(d.smtp)
+				if err != nil {
+					return
+				}
+				defer c.Close()
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					id := fmt.Sprintf("m%d", next.Add(1))
+					if c.send("a@x.test", "b@dest.test", "X-Ledger: "+id+"\r\nSubject: "+strings.Repeat("x", 500)+"\r\n\r\ntext\r\n") != nil {
+						return
+					}
+					mu.Lock()
+					acked[id] = true
+					mu.Unlock()
+				}
+			}()
+		}
+		<-time.After(time.Duration(200+rand.IntN(400)) * time.Millisecond)
+		inFlight += connections(t, d)
+		d.kill()
+		close(stop)
+		wg.Wait()
+		t.Logf("round %d: %d acknowledged so far", round, len(acked))
+	}
+	d := start(t, nil, args...)
+	d.drained(30 * time.Second)
+	d.stop()
+	got := counted(peer)
+	repeats := 0
+	for id := range acked {
+		if got[id] == 0 {
+			t.Errorf("message %s was acknowledged and is lost", id)
+		}
+	}
+	for _, n := range got {
+		repeats += n - 1
+	}
+	if repeats > inFlight {
+		t.Errorf("%d messages arrived more than once; %d connections were open at the kills", repeats, inFlight)
+	}
+	t.Logf("%d acknowledged, %d arrived, %d repeated, %d connections open at the kills", len(acked), len(got), repeats, inFlight)
+}
+
+// A shutdown under load loses nothing and repeats nothing.
+func TestShutdownUnderLoad(t *testing.T) {
+	dir := t.TempDir()
+	peer := smtptest.NewPeer(t, nil)
+	args := []string{"--data", dir, "--relay-to", peer.Addr().String()}
+	d := start(t, nil, args...)
+	var acked sync.Map
+	var wg sync.WaitGroup
+	for w := range 10 {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			c, err := dial(d.smtp)
+			if err != nil {
+				return
+			}
+			defer c.Close()
+			for i := 0; ; i++ {
+				id := fmt.Sprintf("w%d-%d", w, i)
+				if c.send("a@x.test", "b@dest.test", "X-Ledger: "+id+"\r\n\r\ntext\r\n") != nil {
+					return
+				}
+				acked.Store(id, true)
+			}
+		}()
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := peer.Wait(ctx, 200); err != nil {
+		t.Fatal(err)
+	}
+	d.stop()
+	wg.Wait()
+	d = start(t, nil, args...)
+	d.drained(30 * time.Second)
+	d.stop()
+	got := counted(peer)
+	acked.Range(func(id, _ any) bool {
+		if n := got[id.(string)]; n != 1 {
+			t.Errorf("message %s arrived %d times", id, n)
+		}
+		return true
+	})
+}
+
+// A failing fdatasync gives no 250, and nothing that was acknowledged is lost.
+func TestSyncFails(t *testing.T) {
+	strace, err := exec.LookPath("strace")
+	if err != nil {
+		t.Skip("strace is not here")
+	}
+	for name, inject := range map[string]string{"EIO": "error=EIO:when=20+3", "kill": "signal=KILL:when=25"} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			peer := smtptest.NewPeer(t, nil)
+			args := []string{"--data", dir, "--relay-to", peer.Addr().String()}
+			d := start(t, []string{strace, "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", "inject=fdatasync:" + inject}, args...)
+			acked := make(map[string]bool)
+			refused := 0
+			for i := 0; i < 300 && refused < 40; i++ {
+				c, err := dial(d.smtp)
+				if err != nil {
+					refused++
+					continue
+				}
+				for j := range 20 {
+					id := fmt.Sprintf("%s-%d-%d", name, i, j)
+					if c.send("a@x.test", "b@dest.test", "X-Ledger: "+id+"\r\n\r\ntext\r\n") != nil {
+						refused++
+						break
+					}
+					acked[id] = true
+				}
+				c.Close()
+			}
+			if refused == 0 {
+				t.Error("no failure was felt: the injection did not work")
+			}
+			d.kill()
+			d = start(t, nil, args...)
+			d.drained(30 * time.Second)
+			d.stop()
+			got := counted(peer)
+			for id := range acked {
+				if got[id] == 0 {
+					t.Errorf("message %s was acknowledged and is lost", id)
+				}
+			}
+			t.Logf("%d acknowledged, %d arrived, %d refusals", len(acked), len(got), refused)
+		})
+	}
+}
+
+// Messages arrive byte for byte behind the trace headers.
+func TestBytes(t *testing.T) {
+	peer := smtptest.NewPeer(t, nil)
+	d := start(t, nil, "--data", t.TempDir(), "--relay-to", peer.Addr().String())
+	var big strings.Builder
+	big.WriteString("Subject: big\r\n\r\n")
+	for big.Len() < 20<<20-1000 {
+		big.WriteString(strings.Repeat("0123456789", 7) + "\r\n")
+	}
+	texts := map[string]string{
+		"dots":   "Subject: dots\r\n\r\n.\r\n..\r\n.a\r\nb.\r\n",
+		"8-bit":  "Subject: gr\xc3\xbc\xc3\x9fe\r\n\r\n\x80\xff\xc3\xa4\r\n",
+		"998":    "Subject: long\r\n\r\n" + strings.Repeat("x", 998) + "\r\n" + strings.Repeat(".", 998) + "\r\n",
+		"empty":  "",
+		"nobody": "Subject: none\r\n",
+		"big":    big.String(),
+	}
+	c, err := dial(d.smtp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range texts {
+		stuffed := strings.ReplaceAll("\r\n"+text, "\r\n.", "\r\n..")[2:]
+		if err := c.send("a@x.test", name+"@dest.test", stuffed); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+	d.drained(20 * time.Second)
+	for _, m := range peer.Messages() {
+		name, _, _ := strings.Cut(m.To[0], "@")
+		want := texts[name]
+		if !bytes.HasSuffix(m.Data, []byte(want)) {
+			t.Errorf("%s: %d bytes do not end in the %d sent", name, len(m.Data), len(want))
+		}
+		head := string(m.Data[:len(m.Data)-len(want)])
+		if !strings.HasPrefix(head, "X-KumoRef: ") || !strings.Contains(head, "\r\nReceived: from client.test (127.0.0.1)\r\n  by kumod.test (KumoMTA 127.0.0.1) \r\n  with ESMTP id ") {
+			t.Errorf("%s: trace headers are %q", name, head)
+		}
+		delete(texts, name)
+	}
+	if len(texts) > 0 {
+		t.Errorf("%d messages did not arrive", len(texts))
+	}
+	d.stop()
+}
+
+// Shaping takes effect, and a changed file does without a restart; one that is broken does not.
+func TestShapingFile(t *testing.T) {
+	peer := smtptest.NewPeer(t, nil)
+	file := filepath.Join(t.TempDir(), "shaping.toml")
+	write := func(s string) {
+		if err := os.WriteFile(file, []byte(s), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("[default]\nehlo_domain = \"one.test\"\nmax_deliveries_per_connection = 1\n")
+	d := start(t, nil, "--data", t.TempDir(), "--relay-to", peer.Addr().String(), "--shaping", file)
+	c, err := dial(d.smtp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hello := func() string {
+		if err := c.send("a@x.test", "b@dest.test", "Subject: x\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		d.drained(10 * time.Second)
+		all := peer.Messages()
+		return all[len(all)-1].Hello
+	}
+	if h := hello(); h != "one.test" {
+		t.Errorf("EHLO is %q", h)
+	}
+	write("[default]\nehlo_domain = 5\n")
+	d.cmd.Process.Signal(syscall.SIGHUP)
+	if h := hello(); h != "one.test" {
+		t.Errorf("EHLO is %q after a broken file", h)
+	}
+	write("[default]\nehlo_domain = \"two.test\"\nmax_deliveries_per_connection = 1\n")
+	d.cmd.Process.Signal(syscall.SIGHUP)
+	for end := time.Now().Add(10 * time.Second); hello() != "two.test"; {
+		if time.Now().After(end) {
+			t.Fatal("the changed file has no effect")
+		}
+	}
+	d.stop()
+	if !strings.Contains(d.stderr.String(), file+":2:15: ") {
+		t.Errorf("the broken file's place is not reported:\n%s", d.stderr)
+	}
+}
+
+func TestCommandLine(t *testing.T) {
+	for _, tt := range []struct {
+		args []string
+		code int
+		text string
+	}{
+		{[]string{"--bogus"}, 2, "kumod: unknown flag --bogus"},
+		{[]string{"--dest-port", "x"}, 2, "--dest-port"},
+		{[]string{"--relay-to", "a b"}, 2, `"a b" is not a host name`},
+		{[]string{"--prohibited-hosts", "nonsense"}, 2, "--prohibited-hosts"},
+		{[]string{"--tls-cert", "x"}, 2, "--tls-cert and --tls-key go together"},
+		{[]string{"--log-level", "loud"}, 2, "--log-level"},
+		{[]string{"--data", t.TempDir(), "--shaping", "missing.toml", "--http", "127.0.0.1:0", "--smtp", "127.0.0.1:0"}, 1, "missing.toml"},
+	} {
+		t.Run(strings.Join(tt.args[:min(2, len(tt.args))], " "), func(t *testing.T) {
+			cmd := exec.Command(os.Args[0], tt.args...)
+			cmd.Env = append(os.Environ(), asKumod+"=1")
+			out, err := cmd.CombinedOutput()
+			var exit *exec.ExitError
+			if !errors.As(err, &exit) || exit.ExitCode() != tt.code {
+				t.Errorf("ended with %v, want code %d", err, tt.code)
+			}
+			if !strings.Contains(string(out), tt.text) {
+				t.Errorf("printed %q, want %q in it", out, tt.text)
+			}
+			if tt.code == 2 && strings.Count(string(out), "\n") != 1 {
+				t.Errorf("printed more than a line: %q", out)
+			}
+		})
+	}
+}
+
+// A full disk is answered with 452, and when there is room again, mail is taken again. It needs the right to mount a file system.
+func TestFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=48m"); err != nil {
+		t.Skipf("a small file system can't be mounted: %v", err)
+	}
+	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
+	peer := smtptest.NewPeer(t, nil)
+	d := start(t, nil, "--data", dir, "--logs", t.TempDir(), "--relay-to", peer.Addr().String())
+	filler := filepath.Join(dir, "filler")
+	if err := os.WriteFile(filler, make([]byte, 44<<20), 0o644); err != nil && !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+	text := "Subject: x\r\n\r\n" + strings.Repeat(strings.Repeat("y", 70)+"\r\n", 1000)
+	trySend := func() error {
+		c, err := dial(d.smtp)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		return c.send("a@x.test", "b@dest.test", text)
+	}
+	full := false
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end) && !full; {
+		if err := trySend(); err != nil {
+			full = strings.Contains(err.Error(), "452 4.3.1") || strings.Contains(err.Error(), "421 4.3.2")
+			if !full {
+				t.Fatal(err)
+			}
+		}
+	}
+	if !full {
+		t.Fatal("the full disk was not noticed")
+	}
+	if code, text := d.get("/api/check-liveness/v1"); code != 503 || !strings.Contains(text, "storage is too full") {
+		t.Errorf("liveness is %d %q", code, text)
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(15 * time.Second); trySend() != nil; {
+		if time.Now().After(end) {
+			t.Fatal("no mail is taken although there is room")
+		}
+	}
+	d.drained(20 * time.Second)
+	d.stop()
+}
+
+// connections is how many connections the daemon has to its destinations.
+func connections(t *testing.T, d *daemon) (n int) {
+	_, text := d.get("/metrics?prefix=x_")
+	m := regexp.MustCompile(`(?m)^x_connection_count\{service="smtp_client"\} (\d+)$`).FindStringSubmatch(text)
+	if m == nil {
+		t.Fatalf("no count of connections in\n%s", text)
+	}
+	fmt.Sscan(m[1], &n)
+	return n
+}
