@@ -8,7 +8,7 @@ import (
 )
 
 // Pattern is a regular expression of an automation rule. Those that [regexp] cannot run, such as look-ahead, are run by a matcher
-// that backtracks, for a limited time. It is safe for concurrent use.
+// that backtracks, for a limited time. \d, \w, \s and \b are about ASCII, unlike in KumoMTA. It is safe for concurrent use.
 type Pattern struct {
 	text string
 	fast *regexp.Regexp

@@ -52,9 +52,16 @@ func (s *Shaping) Path(ctx context.Context, domain, source string, site *mtakit.
 	return p, nil
 }
 
-// Provider is the name of the last provider that matches the domain, "" if there is none.
+// Provider is the provider_name of the path to a domain from the source "unspecified": that of the last provider which matches it, unless a
+// block says otherwise. It is "" if there is none, or if the domain's site cannot be found.
 func (s *Shaping) Provider(ctx context.Context, domain string) string {
-	p, err := s.Path(ctx, domain, mtakit.Unspecified, nil)
+	var site *mtakit.Site
+	if s.router != nil && len(s.provider.list)+len(s.bySite.list) > 0 {
+		if got, err := s.router.Route(ctx, domain); err == nil {
+			site = got
+		}
+	}
+	p, err := s.Path(ctx, domain, mtakit.Unspecified, site)
 	if err != nil {
 		return ""
 	}

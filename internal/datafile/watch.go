@@ -79,6 +79,7 @@ func (w *Watched[T]) refresh(ctx context.Context) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.broken {
+		w.seen = hashFiles(w.cfg.Files)
 		w.load(ctx)
 	}
 }

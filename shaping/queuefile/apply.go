@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/mtakit/mtakit"
 )
@@ -14,7 +15,7 @@ import (
 // sender may send for the tenant, and sets the metadata from which the queue's name is made: campaign, tenant, routing_domain.
 //
 // header returns the decoded text of the first field of a name, if there is one; (rfc5322.Header).Text does. All fields that remove
-// names are to be removed from the message. The error is a [*mtakit.Reject], unless the metadata is of wrong types.
+// names are to be removed from the message. The error, if any, is a [*mtakit.Reject].
 func (q *Queues) Apply(m *mtakit.Message, header func(name string) (text string, ok bool)) (remove []string, err error) {
 	take := func(name string, removed bool) (string, bool) {
 		if name == "" {
@@ -78,8 +79,15 @@ func (q *Queues) mayUse(m *mtakit.Message, name, by string) error {
 	return nil
 }
 
+// reject answers with a text that may hold what was decoded from a header: on one line, without control characters.
 func reject(format string, args ...any) error {
-	return &mtakit.Reject{Response: mtakit.Response{Code: 500, Text: fmt.Sprintf(format, args...)}}
+	text := strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, fmt.Sprintf(format, args...))
+	return &mtakit.Reject{Response: mtakit.Response{Code: 500, Text: text}}
 }
 
 // Ready takes one unit of the rate of the message's tenant, then of that of its campaign. A [*mtakit.Delay] says that there is none; other

@@ -152,6 +152,7 @@ func TestApply(t *testing.T) {
 		{name: "tenant", header: map[string]string{"X-Tenant": "free"}, want: "free@dest.example!smart.example [X-Tenant]"},
 		{name: "campaign", header: map[string]string{"X-Campaign": "welcome"}, want: "welcome:acme@dest.example!relay.example []"},
 		{name: "unknown tenant", header: map[string]string{"X-Tenant": "nobody"}, want: "500 tenant 'nobody' specified by 'X-Tenant' header is not defined in your queue config"},
+		{name: "tenant with line ends", header: map[string]string{"X-Tenant": "a\r\nb"}, want: "500 tenant 'a  b' specified by 'X-Tenant' header is not defined in your queue config"},
 		{name: "empty tenant", header: map[string]string{"X-Tenant": ""}, want: "500 tenant '' specified by 'X-Tenant' header is not defined in your queue config"},
 		{name: "strict without AUTH", header: map[string]string{"X-Tenant": "strict"}, want: "500 tenant 'strict' requires SMTP AUTH"},
 		{name: "strict for another", header: map[string]string{"X-Tenant": "strict"}, authz: "mallory", want: "500 authz_id 'mallory' is not authorized to send as tenant 'strict'"},

@@ -2,6 +2,7 @@
 package shapingtest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -17,16 +18,24 @@ import (
 // run in a synctest bubble; they run one after the other, without subtests, so that this is possible.
 func TestThrottles(t *testing.T, open func() mtakit.Throttles) {
 	t.Helper()
+	for _, b := range broken(t.Context(), open) {
+		t.Error(b)
+	}
+}
+
+// broken lists the sentences that do not hold, with what happened.
+func broken(ctx context.Context, open func() mtakit.Throttles) (all []string) {
 	for _, c := range sentences {
-		if err := c.check(t, open()); err != nil {
-			t.Errorf("%v\n\tbroken: %s", err, c.sentence)
+		if err := c.check(ctx, open()); err != nil {
+			all = append(all, fmt.Sprintf("%v\n\tbroken: %s", err, c.sentence))
 		}
 	}
+	return all
 }
 
 var sentences = []struct {
 	sentence string
-	check    func(*testing.T, mtakit.Throttles) error
+	check    func(context.Context, mtakit.Throttles) error
 }{
 	{"a wait of 0 means they were taken", takesBurst},
 	{"at most Burst at once (0 means N)", keepsBurst},
@@ -46,8 +55,8 @@ var sentences = []struct {
 	{"it is safe for concurrent use (Lease)", leasesConcurrently},
 }
 
-func take(t *testing.T, th mtakit.Throttles, key string, r mtakit.Rate, n int) (time.Duration, error) {
-	wait, err := th.Take(t.Context(), key, r, n)
+func take(ctx context.Context, th mtakit.Throttles, key string, r mtakit.Rate, n int) (time.Duration, error) {
+	wait, err := th.Take(ctx, key, r, n)
 	if err != nil {
 		return 0, fmt.Errorf("Take(%q, %s, %d): %w", key, r, n, err)
 	}
@@ -58,13 +67,13 @@ func take(t *testing.T, th mtakit.Throttles, key string, r mtakit.Rate, n int) (
 }
 
 // takeAll expects n units to be there, and no more.
-func takeAll(t *testing.T, th mtakit.Throttles, key string, r mtakit.Rate, n int) error {
+func takeAll(ctx context.Context, th mtakit.Throttles, key string, r mtakit.Rate, n int) error {
 	for i := range n {
-		if wait, err := take(t, th, key, r, 1); err != nil || wait != 0 {
+		if wait, err := take(ctx, th, key, r, 1); err != nil || wait != 0 {
 			return errors.Join(err, fmt.Errorf("unit %d of %d under rate %s: wait %v", i+1, n, r, wait))
 		}
 	}
-	if wait, err := take(t, th, key, r, 1); err != nil || wait == 0 {
+	if wait, err := take(ctx, th, key, r, 1); err != nil || wait == 0 {
 		return errors.Join(err, fmt.Errorf("unit %d under rate %s was given at once", n+1, r))
 	}
 	return nil
@@ -72,28 +81,30 @@ func takeAll(t *testing.T, th mtakit.Throttles, key string, r mtakit.Rate, n int
 
 var hourly = mtakit.Rate{N: 5, Per: time.Hour}
 
-func takesBurst(t *testing.T, th mtakit.Throttles) error { return takeAll(t, th, "k", hourly, 5) }
-
-func keepsBurst(t *testing.T, th mtakit.Throttles) error {
-	return takeAll(t, th, "k", mtakit.Rate{N: 5, Burst: 2, Per: time.Hour}, 2)
+func takesBurst(ctx context.Context, th mtakit.Throttles) error {
+	return takeAll(ctx, th, "k", hourly, 5)
 }
 
-func refusalTakesNothing(t *testing.T, th mtakit.Throttles) error {
-	if _, err := take(t, th, "k", hourly, 3); err != nil {
+func keepsBurst(ctx context.Context, th mtakit.Throttles) error {
+	return takeAll(ctx, th, "k", mtakit.Rate{N: 5, Burst: 2, Per: time.Hour}, 2)
+}
+
+func refusalTakesNothing(ctx context.Context, th mtakit.Throttles) error {
+	if _, err := take(ctx, th, "k", hourly, 3); err != nil {
 		return err
 	}
 	for range 3 {
-		if wait, err := take(t, th, "k", hourly, 3); err != nil || wait == 0 {
+		if wait, err := take(ctx, th, "k", hourly, 3); err != nil || wait == 0 {
 			return errors.Join(err, errors.New("3 of 2 units were given"))
 		}
 	}
-	return takeAll(t, th, "k", hourly, 2)
+	return takeAll(ctx, th, "k", hourly, 2)
 }
 
-func waitSuffices(t *testing.T, th mtakit.Throttles) error {
+func waitSuffices(ctx context.Context, th mtakit.Throttles) error {
 	r := mtakit.Rate{N: 10, Burst: 1, Per: time.Second}
 	for range 3 {
-		wait, err := take(t, th, "k", r, 1)
+		wait, err := take(ctx, th, "k", r, 1)
 		if err != nil {
 			return err
 		}
@@ -101,43 +112,43 @@ func waitSuffices(t *testing.T, th mtakit.Throttles) error {
 			return fmt.Errorf("the wait is %v for a unit every 100ms", wait)
 		}
 		<-time.After(wait)
-		if again, err := take(t, th, "k", r, 1); err != nil || wait > 0 && again > 0 {
+		if again, err := take(ctx, th, "k", r, 1); err != nil || wait > 0 && again > 0 {
 			return errors.Join(err, fmt.Errorf("after the wait of %v it is %v", wait, again))
 		}
 	}
 	return nil
 }
 
-func rateIsPartOfKey(t *testing.T, th mtakit.Throttles) error {
+func rateIsPartOfKey(ctx context.Context, th mtakit.Throttles) error {
 	for _, r := range []mtakit.Rate{hourly, {N: 4, Per: time.Hour}, {N: 5, Per: 2 * time.Hour}, {N: 5, Burst: 3, Per: time.Hour}} {
 		n := r.N
 		if r.Burst > 0 {
 			n = r.Burst
 		}
-		if err := takeAll(t, th, "k", r, n); err != nil {
+		if err := takeAll(ctx, th, "k", r, n); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func zeroRate(t *testing.T, th mtakit.Throttles) error {
+func zeroRate(ctx context.Context, th mtakit.Throttles) error {
 	for range 100 {
-		if wait, err := take(t, th, "k", mtakit.Rate{}, 1000); err != nil || wait != 0 {
+		if wait, err := take(ctx, th, "k", mtakit.Rate{}, 1000); err != nil || wait != 0 {
 			return errors.Join(err, fmt.Errorf("the wait is %v", wait))
 		}
 	}
 	return nil
 }
 
-func takesConcurrently(t *testing.T, th mtakit.Throttles) error {
+func takesConcurrently(ctx context.Context, th mtakit.Throttles) error {
 	r := mtakit.Rate{N: 50, Per: time.Hour}
 	var given, failed atomic.Int64
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
 			for range 20 {
-				switch wait, err := th.Take(t.Context(), "k", r, 1); {
+				switch wait, err := th.Take(ctx, "k", r, 1); {
 				case err != nil:
 					failed.Add(1)
 				case wait == 0:
@@ -154,114 +165,114 @@ func takesConcurrently(t *testing.T, th mtakit.Throttles) error {
 }
 
 // fill takes n places of a limit of n, and expects that to be all.
-func fill(t *testing.T, th mtakit.Throttles, n int, ttl time.Duration) (all []mtakit.Lease, err error) {
+func fill(ctx context.Context, th mtakit.Throttles, n int, ttl time.Duration) (all []mtakit.Lease, err error) {
 	l := mtakit.Limit{N: n}
 	for i := range n {
-		lease, err := th.Lease(t.Context(), "k", l, ttl)
+		lease, err := th.Lease(ctx, "k", l, ttl)
 		if err != nil {
 			return nil, fmt.Errorf("place %d of %d: %w", i+1, n, err)
 		}
 		all = append(all, lease)
 	}
-	if _, err := th.Lease(t.Context(), "k", l, ttl); err == nil {
+	if _, err := th.Lease(ctx, "k", l, ttl); err == nil {
 		return nil, fmt.Errorf("place %d of %d was given", n+1, n)
 	}
 	return all, nil
 }
 
-func leases(t *testing.T, th mtakit.Throttles) error {
-	_, err := fill(t, th, 3, time.Hour)
+func leases(ctx context.Context, th mtakit.Throttles) error {
+	_, err := fill(ctx, th, 3, time.Hour)
 	return err
 }
 
-func limited(t *testing.T, th mtakit.Throttles) error {
-	if _, err := fill(t, th, 1, time.Hour); err != nil {
+func limited(ctx context.Context, th mtakit.Throttles) error {
+	if _, err := fill(ctx, th, 1, time.Hour); err != nil {
 		return err
 	}
-	if _, err := th.Lease(t.Context(), "k", mtakit.Limit{N: 1}, time.Hour); !errors.Is(err, mtakit.ErrLimited) {
+	if _, err := th.Lease(ctx, "k", mtakit.Limit{N: 1}, time.Hour); !errors.Is(err, mtakit.ErrLimited) {
 		return fmt.Errorf("the error is %v", err)
 	}
-	_, err := th.Lease(t.Context(), "other", mtakit.Limit{N: 1}, time.Hour)
+	_, err := th.Lease(ctx, "other", mtakit.Limit{N: 1}, time.Hour)
 	return err
 }
 
 const short, longer = 200 * time.Millisecond, 300 * time.Millisecond
 
-func expires(t *testing.T, th mtakit.Throttles) error {
-	if _, err := fill(t, th, 2, short); err != nil {
+func expires(ctx context.Context, th mtakit.Throttles) error {
+	if _, err := fill(ctx, th, 2, short); err != nil {
 		return err
 	}
 	<-time.After(longer)
-	_, err := fill(t, th, 2, time.Hour)
+	_, err := fill(ctx, th, 2, time.Hour)
 	return err
 }
 
-func extends(t *testing.T, th mtakit.Throttles) error {
-	all, err := fill(t, th, 1, short)
+func extends(ctx context.Context, th mtakit.Throttles) error {
+	all, err := fill(ctx, th, 1, short)
 	if err != nil {
 		return err
 	}
-	if err := all[0].Extend(t.Context(), time.Hour); err != nil {
+	if err := all[0].Extend(ctx, time.Hour); err != nil {
 		return err
 	}
 	<-time.After(longer)
-	if _, err := th.Lease(t.Context(), "k", mtakit.Limit{N: 1}, time.Hour); err == nil {
+	if _, err := th.Lease(ctx, "k", mtakit.Limit{N: 1}, time.Hour); err == nil {
 		return errors.New("the place of a lease that was extended went to another")
 	}
-	return all[0].Extend(t.Context(), time.Hour)
+	return all[0].Extend(ctx, time.Hour)
 }
 
-func lost(t *testing.T, th mtakit.Throttles) error {
-	all, err := fill(t, th, 1, short)
+func lost(ctx context.Context, th mtakit.Throttles) error {
+	all, err := fill(ctx, th, 1, short)
 	if err != nil {
 		return err
 	}
 	<-time.After(longer)
-	if _, err := fill(t, th, 1, time.Hour); err != nil {
+	if _, err := fill(ctx, th, 1, time.Hour); err != nil {
 		return err
 	}
-	if err := all[0].Extend(t.Context(), time.Hour); err == nil {
+	if err := all[0].Extend(ctx, time.Hour); err == nil {
 		return errors.New("a lease whose place went to another was extended")
 	}
 	all[0].Release()
-	if _, err := th.Lease(t.Context(), "k", mtakit.Limit{N: 1}, time.Hour); err == nil {
-		return errors.New("Release of a lost lease freed the place of another")
+	if _, err := th.Lease(ctx, "k", mtakit.Limit{N: 1}, time.Hour); err == nil {
+		return errors.New("the place of another was freed by Release of a lost lease")
 	}
 	return nil
 }
 
-func releases(t *testing.T, th mtakit.Throttles) error {
-	all, err := fill(t, th, 2, time.Hour)
+func releases(ctx context.Context, th mtakit.Throttles) error {
+	all, err := fill(ctx, th, 2, time.Hour)
 	if err != nil {
 		return err
 	}
 	all[0].Release()
-	if err := all[0].Extend(t.Context(), time.Hour); err == nil {
+	if err := all[0].Extend(ctx, time.Hour); err == nil {
 		return errors.New("a lease was extended after its Release")
 	}
-	_, err = th.Lease(t.Context(), "k", mtakit.Limit{N: 2}, time.Hour)
+	_, err = th.Lease(ctx, "k", mtakit.Limit{N: 2}, time.Hour)
 	return err
 }
 
-func releasesOnce(t *testing.T, th mtakit.Throttles) error {
-	all, err := fill(t, th, 2, time.Hour)
+func releasesOnce(ctx context.Context, th mtakit.Throttles) error {
+	all, err := fill(ctx, th, 2, time.Hour)
 	if err != nil {
 		return err
 	}
 	all[0].Release()
 	all[0].Release()
-	if _, err := th.Lease(t.Context(), "k", mtakit.Limit{N: 2}, time.Hour); err != nil {
+	if _, err := th.Lease(ctx, "k", mtakit.Limit{N: 2}, time.Hour); err != nil {
 		return err
 	}
-	if _, err := th.Lease(t.Context(), "k", mtakit.Limit{N: 2}, time.Hour); err == nil {
+	if _, err := th.Lease(ctx, "k", mtakit.Limit{N: 2}, time.Hour); err == nil {
 		return errors.New("two calls of Release freed two places")
 	}
 	return nil
 }
 
-func zeroLimit(t *testing.T, th mtakit.Throttles) error {
+func zeroLimit(ctx context.Context, th mtakit.Throttles) error {
 	for range 100 {
-		l, err := th.Lease(t.Context(), "k", mtakit.Limit{}, time.Hour)
+		l, err := th.Lease(ctx, "k", mtakit.Limit{}, time.Hour)
 		if err != nil {
 			return err
 		}
@@ -270,13 +281,13 @@ func zeroLimit(t *testing.T, th mtakit.Throttles) error {
 	return nil
 }
 
-func leasesConcurrently(t *testing.T, th mtakit.Throttles) error {
+func leasesConcurrently(ctx context.Context, th mtakit.Throttles) error {
 	var held, most, failed atomic.Int64
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
 			for range 50 {
-				l, err := th.Lease(t.Context(), "k", mtakit.Limit{N: 3}, time.Hour)
+				l, err := th.Lease(ctx, "k", mtakit.Limit{N: 3}, time.Hour)
 				if err != nil {
 					if !errors.Is(err, mtakit.ErrLimited) {
 						failed.Add(1)
@@ -295,6 +306,6 @@ func leasesConcurrently(t *testing.T, th mtakit.Throttles) error {
 	if most.Load() > 3 || failed.Load() > 0 {
 		return fmt.Errorf("%d places of 3 were taken at once, %d calls failed", most.Load(), failed.Load())
 	}
-	_, err := fill(t, th, 3, time.Hour)
+	_, err := fill(ctx, th, 3, time.Hour)
 	return err
 }
