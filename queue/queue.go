@@ -172,7 +172,10 @@ func New(cfg Config) (*Queue, error) {
 	if q.throttles == nil {
 		s := gcra.NewStore()
 		s.Now = cfg.Now
-		q.throttles, q.localThrottles = s, true
+		q.throttles = s
+	}
+	if _, ok := q.throttles.(*gcra.Store); ok {
+		q.localThrottles = true
 	}
 	q.pacer, _ = cfg.Record.(mtakit.Pacer)
 	q.flusher, _ = cfg.Record.(mtakit.Flusher)
