@@ -7,61 +7,166 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync/atomic"
 
 	"github.com/mtakit/mtakit"
 	"github.com/mtakit/mtakit/queue"
+	"github.com/mtakit/mtakit/rfc5322"
 	"github.com/mtakit/mtakit/shaping"
+	"github.com/mtakit/mtakit/shaping/queuefile"
+	"github.com/mtakit/mtakit/shaping/sourcefile"
+	"github.com/mtakit/mtakit/smtpclient"
+	"github.com/mtakit/mtakit/smtpserver"
 )
 
 // data is what the data files say, kept up to date while the daemon runs.
 type data struct {
-	base    mtakit.PathConfig
+	log     *slog.Logger
 	shaping *shaping.Live
+	queues  *queuefile.Live
+	sources *sourcefile.Live
 	tls     *tls.Config
+
+	throttles mtakit.Throttles
+	changed   atomic.Pointer[func()] // told of a new version in force
+	useQueues bool
+	useSource bool
 }
 
 // load reads all data files; an error names the place.
-func (f *flags) load(ctx context.Context, router mtakit.Router, changed func(error)) (*data, error) {
-	d := &data{base: mtakit.DefaultPathConfig()}
-	d.base.SMTPPort = f.DestPort
-	var err error
-	if d.base.ProhibitedHosts, err = f.prohibited(); err != nil {
+func (f *flags) load(ctx context.Context, router mtakit.Router, log *slog.Logger) (*data, error) {
+	d := &data{log: log, throttles: shaping.NewThrottles(), useQueues: len(f.Queues) > 0, useSource: len(f.Sources) > 0}
+	base := mtakit.DefaultPathConfig()
+	base.SMTPPort = f.DestPort
+	var err1, err2, err3, err4, err5 error
+	base.ProhibitedHosts, err1 = f.prohibited()
+	d.tls, err2 = f.tlsConfig()
+	d.shaping, err3 = shaping.Watch(ctx, shaping.Config{Files: f.Shaping, Router: router, Base: &base},
+		func(s *shaping.Shaping, err error) { d.tell(s.Findings, err) })
+	provider := func(ctx context.Context, domain string) string { return d.shaping.Current().Provider(ctx, domain) }
+	d.queues, err4 = queuefile.Watch(ctx, queuefile.Config{Files: f.Queues, Provider: provider},
+		func(q *queuefile.Queues, err error) { d.tell(q.Findings, err) })
+	d.sources, err5 = sourcefile.Watch(ctx, f.Sources, func(s *sourcefile.Sources, err error) { d.tell(s.Findings, err) })
+	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
 		return nil, err
 	}
-	if d.tls, err = f.tlsConfig(); err != nil {
-		return nil, err
+	d.warn(d.shaping.Current().Findings())
+	d.warn(d.queues.Current().Findings())
+	d.warn(d.sources.Current().Findings())
+	if d.useSource {
+		d.warn(d.sources.Current().CheckNames(d.shaping.Current().Sources(), d.queues.Current().Pools()))
 	}
-	d.shaping, err = shaping.Watch(ctx, shaping.Config{Files: f.Shaping, Router: router, Base: &d.base},
-		func(_ *shaping.Shaping, err error) { changed(err) })
-	return d, err
+	return d, nil
+}
+
+// tell hears of a new version of a file.
+func (d *data) tell(findings func() mtakit.Findings, err error) {
+	if err != nil {
+		d.log.Error("data files not loaded; the last good version stays in force", "err", err)
+		return
+	}
+	d.warn(findings())
+	if changed := d.changed.Load(); changed != nil {
+		(*changed)()
+	}
+}
+
+func (d *data) warn(found mtakit.Findings) {
+	for _, f := range found {
+		d.log.Warn("data file", "finding", f.String())
+	}
 }
 
 // run watches the files until ctx ends.
-func (d *data) run(ctx context.Context, log *slog.Logger) {
-	if err := d.shaping.Run(ctx); err != nil && ctx.Err() == nil {
-		log.Error("data files are no longer watched", "err", err)
+func (d *data) run(ctx context.Context) {
+	for _, run := range []func(context.Context) error{d.shaping.Run, d.queues.Run, d.sources.Run} {
+		go func() {
+			if err := run(ctx); err != nil && ctx.Err() == nil {
+				d.log.Error("data files are no longer watched", "err", err)
+			}
+		}()
 	}
 }
 
 // reload reads the files again now.
-func (d *data) reload(ctx context.Context) { d.shaping.Reload(ctx) }
+func (d *data) reload(ctx context.Context) {
+	for _, reload := range []func(context.Context) error{d.shaping.Reload, d.queues.Reload, d.sources.Reload} {
+		reload(ctx) // a failure has been told
+	}
+}
 
+// policy is what the files decide.
 func (d *data) policy() queue.Policy {
-	return queue.Policy{Path: d.shaping.Path}
+	p := queue.Policy{Path: func(ctx context.Context, domain, source string, site *mtakit.Site) (*mtakit.PathConfig, error) {
+		c, err := d.shaping.Path(ctx, domain, source, site)
+		if err == nil {
+			err = smtpclient.CheckTLS(c)
+		}
+		return c, err
+	}}
+	if d.useQueues {
+		p.Settings = d.queues.Settings
+		p.Ready = func(ctx context.Context, m *mtakit.Message) error {
+			return d.queues.Current().Ready(ctx, d.throttles, m)
+		}
+	}
+	if d.useSource {
+		p.Pool, p.Source = d.sources.Pool, d.sources.Source
+	}
+	return p
+}
+
+// received sets tenant and campaign of a message from its headers, as the queue files say.
+func (d *data) received(_ context.Context, _ *smtpserver.Session, m *smtpserver.Mail) error {
+	if !d.useQueues {
+		return nil
+	}
+	header, body := rfc5322.Split(m.Text())
+	remove, err := d.queues.Current().Apply(m.Message, header.Text)
+	if err != nil || len(remove) == 0 {
+		return err
+	}
+	m.SetText(append(append([]byte(nil), header.Remove(rfc5322.Named(remove...))...), body...))
+	return nil
 }
 
 // checkCmd is "kumod check".
 type checkCmd struct {
 	Shaping []string `help:"Shaping file; repeatable." placeholder:"FILE" type:"path"`
+	Queues  []string `help:"Queue settings file; repeatable." placeholder:"FILE" type:"path"`
+	Sources []string `help:"Egress sources and pools file; repeatable." placeholder:"FILE" type:"path"`
+	DNS     string   `name:"dns" help:"DNS server for the sites of domains. Default: the system's resolvers." placeholder:"ADDR"`
 }
 
-func (c *checkCmd) run(out io.Writer) int {
-	found := shaping.Check(context.Background(), shaping.Config{Files: c.Shaping})
+// run prints what is wrong and returns the exit code.
+func (c *checkCmd) run(out, stderr io.Writer) int {
+	ctx := context.Background()
+	f := flags{DNS: c.DNS}
+	router, _, closeDNS, err := f.routing()
+	if err != nil {
+		fmt.Fprintln(stderr, "kumod:", err)
+		return 2
+	}
+	defer closeDNS()
+	sh := shaping.Config{Files: c.Shaping, Router: router, Checks: shaping.AllChecks()}
+	found := append(shaping.Check(ctx, sh), queuefile.Check(queuefile.Config{Files: c.Queues})...)
+	found = append(found, sourcefile.Check(c.Sources)...)
+	if found.Err() == nil && len(c.Sources) > 0 {
+		// Each file is good; do they fit together?
+		shape, err1 := shaping.Load(ctx, sh)
+		queues, err2 := queuefile.Load(queuefile.Config{Files: c.Queues})
+		sources, err3 := sourcefile.Load(c.Sources)
+		if err := errors.Join(err1, err2, err3); err != nil {
+			fmt.Fprintln(stderr, "kumod:", err)
+			return 1
+		}
+		found = append(found, sources.CheckNames(shape.Sources(), queues.Pools())...)
+	}
 	for _, f := range found {
 		fmt.Fprintln(out, f)
 	}
-	if errors.Is(found.Err(), nil) {
-		return 0
+	if found.Err() != nil {
+		return 1
 	}
-	return 1
+	return 0
 }

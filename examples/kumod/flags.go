@@ -69,7 +69,7 @@ func run(args []string, out, stderr *os.File) int {
 		return 2
 	}
 	if strings.HasPrefix(k.Command(), "check") {
-		return c.Check.run(out)
+		return c.Check.run(out, stderr)
 	}
 	f := &c.Run
 	if err := f.complete(); err != nil {

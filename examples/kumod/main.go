@@ -40,14 +40,7 @@ func serve(ctx context.Context, f *flags, out *os.File, log *slog.Logger) (err e
 		return err
 	}
 	defer closeDNS()
-	bump := func() {} // until there is a queue to tell
-	data, err := f.load(ctx, router, func(err error) {
-		if err != nil {
-			log.Error("data files not loaded; the last good version stays in force", "err", err)
-			return
-		}
-		bump()
-	})
+	data, err := f.load(ctx, router, log)
 	if err != nil {
 		return err
 	}
@@ -70,16 +63,18 @@ func serve(ctx context.Context, f *flags, out *os.File, log *slog.Logger) (err e
 	egress := &smtpclient.Egress{Resolver: resolver, Hostname: f.Hostname, Log: log}
 	q, err := queue.New(queue.Config{
 		Spool: store, Router: router, Egress: egress, Record: events, IDs: ids, NodeID: node, Log: log,
-		Policy: data.policy(), GracePeriod: f.ShutdownTimeout,
+		Policy: data.policy(), Throttles: data.throttles, GracePeriod: f.ShutdownTimeout,
 	})
 	if err != nil {
 		return err
 	}
-	bump = q.BumpEpoch
+	changed := q.BumpEpoch
+	data.changed.Store(&changed)
 	// Mail is refused for now while the disk is full or the spool unwell.
 	srv := &smtpserver.Server{
 		Deliver: q.Submit, IDs: ids, NodeID: node, Record: events, Log: log,
 		Options: smtpserver.Options{Hostname: f.Hostname, RelayHosts: f.RelayFrom, TLS: data.tls},
+		Policy:  smtpserver.Policy{Received: data.received},
 		Admit: func() error {
 			if err := store.Err(); err != nil {
 				return err
@@ -93,7 +88,7 @@ func serve(ctx context.Context, f *flags, out *os.File, log *slog.Logger) (err e
 
 	watchCtx, stopWatch := context.WithCancel(ctx)
 	defer stopWatch()
-	go data.run(watchCtx, log)
+	data.run(watchCtx)
 	running := make(chan error, 1)
 	runCtx, stopQueue := context.WithCancel(context.Background())
 	defer stopQueue()
