@@ -147,6 +147,15 @@ func (w *world) update(id mtakit.ID) {
 	if w.result(err, "Update") {
 		w.ledger.ack(id)
 		w.ledger.synced()
+		return
+	}
+	w.look(id)
+}
+
+// look notes what a message is after a call has failed: what follows builds on that.
+func (w *world) look(id mtakit.ID) {
+	if _, err := w.s.Load(context.Background(), id); err == nil || errors.Is(err, mtakit.ErrNotFound) {
+		w.ledger.begin(id, read(w.t, w.s, id))
 	}
 }
 
@@ -157,7 +166,9 @@ func (w *world) reschedule(id mtakit.ID) {
 	w.ledger.begin(id, v)
 	if w.result(w.s.Reschedule(context.Background(), id, time.Unix(v.due, 0), v.tries), "Reschedule") {
 		w.ledger.ack(id)
+		return
 	}
+	w.look(id)
 }
 
 func (w *world) remove(ids ...mtakit.ID) {
@@ -166,6 +177,8 @@ func (w *world) remove(ids ...mtakit.ID) {
 		w.ledger.begin(id, version{})
 		if w.result(w.s.Remove(context.Background(), id), "Remove") {
 			w.ledger.ack(id)
+		} else {
+			w.look(id)
 		}
 	}
 }
