@@ -33,7 +33,7 @@ func (n *node) survive(loss Loss, rnd *rand.Rand, seen map[*node]*node) *node {
 	if c := seen[n]; c != nil {
 		return c
 	}
-	c := &node{dir: n.dir, mode: n.mode, mod: n.mod}
+	c := &node{name: n.name, dir: n.dir, mode: n.mode, mod: n.mod}
 	seen[n] = c
 	switch {
 	case loss == LoseNone:

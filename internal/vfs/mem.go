@@ -62,6 +62,7 @@ type Mem struct {
 
 // node is a file or a directory.
 type node struct {
+	name string // the last it got
 	dir  bool
 	mode fs.FileMode
 	mod  time.Time
@@ -269,17 +270,17 @@ func (m *Mem) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
 		if err != nil {
 			return fail(err)
 		}
-		n = &node{mode: perm, mod: m.now()}
+		n = &node{name: base, mode: perm, mod: m.now()}
 		parent.change(nameChange{name: base, node: n})
 		if crash {
 			return fail(ErrCrashed)
 		}
 	case flag&os.O_TRUNC != 0 && len(n.data) > 0:
-		if err := m.truncate(n, base, 0); err != nil {
+		if err := m.truncate(n, 0); err != nil {
 			return fail(err)
 		}
 	}
-	return &memFile{m: m, n: n, name: base, append: flag&os.O_APPEND != 0}, nil
+	return &memFile{m: m, n: n, append: flag&os.O_APPEND != 0}, nil
 }
 
 // Rename implements [FS]. Both names change at once, in memory and after a crash, if they are in one directory.
@@ -298,6 +299,7 @@ func (m *Mem) Rename(oldName, newName string) error {
 	if err != nil {
 		return &fs.PathError{Op: "rename", Path: oldName, Err: err}
 	}
+	n.name = nb
 	if op == np {
 		np.change(nameChange{name: nb, node: n, from: ob})
 	} else {

@@ -11,7 +11,6 @@ import (
 type memFile struct {
 	m      *Mem
 	n      *node
-	name   string
 	append bool
 	pos    int64 // guarded by m.mu
 	closed bool
@@ -19,7 +18,7 @@ type memFile struct {
 
 func (f *memFile) check() error {
 	if f.closed {
-		return &fs.PathError{Op: "use", Path: f.name, Err: fs.ErrClosed}
+		return &fs.PathError{Op: "use", Path: f.n.name, Err: fs.ErrClosed}
 	}
 	if f.m.crashed {
 		return ErrCrashed
@@ -85,14 +84,14 @@ func (f *memFile) writeAt(p []byte, off int64) (int, error) {
 	if err := f.check(); err != nil {
 		return 0, err
 	}
-	crash, err := f.m.begin(Op{Kind: "write", Name: f.name, Off: off, Len: int64(len(p))})
+	crash, err := f.m.begin(Op{Kind: "write", Name: f.n.name, Off: off, Len: int64(len(p))})
 	if err != nil {
-		return 0, &fs.PathError{Op: "write", Path: f.name, Err: err}
+		return 0, &fs.PathError{Op: "write", Path: f.n.name, Err: err}
 	}
 	if grow := off + int64(len(p)) - int64(len(f.n.data)); grow > 0 && f.m.capacity > 0 {
 		if over := f.m.top().total() + grow - f.m.capacity; over > 0 {
 			p = p[:max(0, int64(len(p))-over)]
-			err = &fs.PathError{Op: "write", Path: f.name, Err: syscall.ENOSPC}
+			err = &fs.PathError{Op: "write", Path: f.n.name, Err: syscall.ENOSPC}
 		}
 	}
 	if len(p) > 0 {
@@ -107,10 +106,10 @@ func (n *node) put(c change) {
 	n.pending = append(n.pending, c)
 }
 
-func (m *Mem) truncate(n *node, name string, size int64) error {
-	crash, err := m.begin(Op{Kind: "truncate", Name: name, Len: size})
+func (m *Mem) truncate(n *node, size int64) error {
+	crash, err := m.begin(Op{Kind: "truncate", Name: n.name, Len: size})
 	if err != nil {
-		return &fs.PathError{Op: "truncate", Path: name, Err: err}
+		return &fs.PathError{Op: "truncate", Path: n.name, Err: err}
 	}
 	n.put(change{off: size})
 	n.mod = m.now()
@@ -123,7 +122,7 @@ func (f *memFile) Truncate(size int64) error {
 	if err := f.check(); err != nil {
 		return err
 	}
-	return f.m.truncate(f.n, f.name, size)
+	return f.m.truncate(f.n, size)
 }
 
 func (f *memFile) Preallocate(size int64) error {
@@ -132,13 +131,13 @@ func (f *memFile) Preallocate(size int64) error {
 	if err := f.check(); err != nil {
 		return err
 	}
-	crash, err := f.m.begin(Op{Kind: "preallocate", Name: f.name, Len: size})
+	crash, err := f.m.begin(Op{Kind: "preallocate", Name: f.n.name, Len: size})
 	grow := size - int64(len(f.n.data))
 	if err == nil && f.m.capacity > 0 && grow > 0 && f.m.top().total()+grow > f.m.capacity {
 		err = syscall.ENOSPC
 	}
 	if err != nil {
-		return &fs.PathError{Op: "fallocate", Path: f.name, Err: err}
+		return &fs.PathError{Op: "fallocate", Path: f.n.name, Err: err}
 	}
 	if grow > 0 {
 		f.n.put(change{off: size})
@@ -155,7 +154,7 @@ func (f *memFile) sync(kind string) error {
 	if err := f.check(); err != nil {
 		return err
 	}
-	crash, err := f.m.begin(Op{Kind: kind, Name: f.name})
+	crash, err := f.m.begin(Op{Kind: kind, Name: f.n.name})
 	if crash {
 		return ErrCrashed
 	}
@@ -164,7 +163,7 @@ func (f *memFile) sync(kind string) error {
 			f.n.durable = c.apply(f.n.durable)
 		}
 	} else {
-		err = &fs.PathError{Op: kind, Path: f.name, Err: err}
+		err = &fs.PathError{Op: kind, Path: f.n.name, Err: err}
 	}
 	f.n.pending = nil // after a failure the pages count as clean: nothing writes them again
 	return err
@@ -196,7 +195,7 @@ func (f *memFile) Close() error {
 	f.m.mu.Lock()
 	defer f.m.mu.Unlock()
 	if f.closed {
-		return &fs.PathError{Op: "close", Path: f.name, Err: fs.ErrClosed}
+		return &fs.PathError{Op: "close", Path: f.n.name, Err: fs.ErrClosed}
 	}
 	f.closed = true
 	return nil
