@@ -63,9 +63,11 @@ var boltBucket = []byte("spool")
 
 func openBolt(path string) (st *boltStore, err error) {
 	defer guard(&err)
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	// The list of free pages is written with every commit. Without it bbolt walks all pages at opening, in a goroutine whose
+	// panic at a damaged one cannot be caught; and the list is short here.
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
 		Timeout:         time.Second,
-		NoFreelistSync:  true,
 		FreelistType:    bbolt.FreelistMapType,
 		InitialMmapSize: 64 << 30, // so that growth never waits for readers
 	})
@@ -79,8 +81,7 @@ func openBolt(path string) (st *boltStore, err error) {
 		_, err := tx.CreateBucketIfNotExists(boltBucket)
 		return err
 	}); err != nil {
-		db.Close()
-		return nil, err
+		return nil, errors.Join(err, db.Close())
 	}
 	return &boltStore{db}, nil
 }
