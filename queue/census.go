@@ -11,6 +11,7 @@ type Census struct {
 	Waiting   int64 // in scheduled queues
 	Ready     int64 // in ready queues
 	InHand    int64 // in promotions and sessions
+	Promoting int64 // of those, in promotions and in the hands of the operator's orders
 	Queues    int64 // scheduled queues
 	Sessions  int64
 }
@@ -46,6 +47,7 @@ func (q *Queue) Census() Census {
 	}
 	q.readyMu.Unlock()
 	c.Done, c.Left = q.done.Value(), q.left.Value()
+	c.Promoting = q.promoting.Load()
 	c.Accepted, c.Recovered = q.accepted.Value(), q.recovered.Value()
 	c.InHand = c.Accepted + c.Recovered - c.Done - c.Left - c.Waiting - c.Ready
 	return c
