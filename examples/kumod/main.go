@@ -54,7 +54,7 @@ func serve(ctx context.Context, f *flags, out *os.File, log *slog.Logger) (err e
 	if err != nil {
 		return err
 	}
-	events, err := eventlog.Open(eventlog.Config{Dir: f.logsDir(), MaxSegmentDuration: time.Minute, Headers: []string{"Subject"}, Logger: log})
+	events, err := eventlog.Open(eventlog.Config{Dir: f.logsDir(), MaxSegmentDuration: time.Minute, Logger: log})
 	if err != nil {
 		return err
 	}
