@@ -5,7 +5,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -16,7 +18,7 @@ import (
 
 // The index on disk, each value with its checksum behind it:
 //
-//	"p"                  format 4, number 8 and offset 8 of where the log was when it was written
+//	"p"                  format 4, number 8 and offset 8 of where the log was when it was written, sum 8 of all that follows
 //	"s" number           of a segment: length 8, live 8, puts 8, oldest 8, refBytes 8
 //	"e" number chunk 1   the entries whose records begin in the chunk
 //
@@ -26,7 +28,10 @@ import (
 //	n (offset id due class tries queue [segment])*n          ascending; offset as the distance from the one before, in units of 8;
 //	                                                         queue is its position above times 2, plus 1 if the body is in the segment that follows
 //
-// in uvarints, but id 16 bytes, due 4 and class 1. It is a summary of records that never change where they are, so that an entry is of
+// in uvarints, but id 16 bytes, due 4 and class 1. The sum is that of the checksums of each key with its value: bbolt checks
+// its meta pages only, and of a damaged file it may show a part, or an older state.
+//
+// A value of entries is a summary of records that never change where they are, so that an entry is of
 // use even if the value is old: what counts is which places the index in memory has.
 const positionKey = "p"
 
@@ -42,9 +47,10 @@ func chunkKey(number uint64, chunk int) string {
 type checkpointer struct {
 	storeMu  sync.RWMutex
 	store    store
-	position position   // that the index on disk covers
-	doomed   []*segment // out of the log, files still there, in the order in which they have to go
-	gone     []uint64   // numbers of segments that the index on disk may still describe
+	position position          // that the index on disk covers
+	sums     map[string]uint64 // by key, of what is in the store
+	doomed   []*segment        // out of the log, files still there, in the order in which they have to go
+	gone     []uint64          // numbers of segments that the index on disk may still describe
 }
 
 type position struct {
@@ -151,6 +157,7 @@ type cut struct {
 	segments []*segment
 	free     []*segment // without a live record
 	values   map[string][]byte
+	sums     map[string]uint64 // of the store with values in it
 }
 
 func (s *Spool) takeCut() *cut {
@@ -158,7 +165,7 @@ func (s *Spool) takeCut() *cut {
 	defer s.writeMu.Unlock()
 	c := &cut{
 		position: position{s.active.number, s.active.end}, dirty: map[uint32]uint64{},
-		segments: slices.Clone(s.segments), values: map[string][]byte{},
+		segments: slices.Clone(s.segments), values: map[string][]byte{}, sums: maps.Clone(s.sums),
 	}
 	for _, g := range s.segments {
 		if g.dirty != 0 {
@@ -177,10 +184,6 @@ func (s *Spool) takeCut() *cut {
 	for _, number := range s.gone {
 		c.values[segmentKey(number)] = nil
 	}
-	p := le.AppendUint32(nil, formatVersion)
-	p = le.AppendUint64(p, c.position.number)
-	p = le.AppendUint64(p, uint64(c.position.off))
-	c.values[positionKey] = sealValue(p)
 	return c
 }
 
@@ -213,7 +216,7 @@ func (s *Spool) checkpoint(closing bool) error {
 		}
 		return err
 	}
-	s.position, s.gone = c.position, nil
+	s.position, s.sums, s.gone = c.position, c.sums, nil
 	s.stats.checkpoints.Inc()
 	if closing {
 		return nil
@@ -231,7 +234,27 @@ func (s *Spool) writeCut(c *cut) error {
 	if err != nil {
 		return err
 	}
+	for k, v := range c.values {
+		if v == nil {
+			delete(c.sums, k)
+		} else {
+			c.sums[k] = valueSum([]byte(k), v)
+		}
+	}
+	var sum uint64
+	for _, v := range c.sums {
+		sum += v
+	}
+	p := le.AppendUint32(nil, formatVersion)
+	p = le.AppendUint64(p, c.position.number)
+	p = le.AppendUint64(p, uint64(c.position.off))
+	c.values[positionKey] = sealValue(le.AppendUint64(p, sum))
 	return s.store.commit(c.values)
+}
+
+// valueSum is what a key with its value adds to the sum.
+func valueSum(k, v []byte) uint64 {
+	return uint64(crc32.Checksum(k, crcTable))<<32 | uint64(crc32.Checksum(v, crcTable))
 }
 
 // collect makes the values of the dirty chunks.
@@ -345,7 +368,7 @@ func (s *Spool) replaceStore() error {
 	if oerr != nil {
 		return errors.Join(err, oerr)
 	}
-	s.store, s.position = st, position{}
+	s.store, s.position, s.sums = st, position{}, map[string]uint64{}
 	s.writeMu.Lock()
 	defer s.writeMu.Unlock()
 	for _, g := range s.segments {

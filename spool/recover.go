@@ -173,7 +173,7 @@ func (s *Spool) openIndex() error {
 	}
 	s.index = index{hash: s.index.hash}
 	s.live.Store(0)
-	s.position = position{}
+	s.position, s.sums, s.gone = position{}, map[string]uint64{}, nil
 	for _, g := range s.segments {
 		g.live, g.liveBytes, g.puts, g.dirty, g.oldest, g.refBytes, g.end = 0, 0, 0, 0, g.number, 0, segmentHeader
 	}
@@ -183,6 +183,7 @@ func (s *Spool) openIndex() error {
 
 // load reads the index from the store.
 func (s *Spool) load() error {
+	s.sums = map[string]uint64{}
 	p, ok, err := s.store.get(positionKey, nil)
 	if err != nil || !ok {
 		return err
@@ -196,7 +197,7 @@ func (s *Spool) load() error {
 	if v := le.Uint32(p); v > formatVersion {
 		return &FormatError{Found: int(v)}
 	}
-	if len(p) != 20 {
+	if len(p) != 28 {
 		return errIndex
 	}
 	s.position = position{le.Uint64(p[4:]), int64(le.Uint64(p[12:]))}
@@ -204,58 +205,56 @@ func (s *Spool) load() error {
 	if err := s.loadSegments(); err != nil {
 		return err
 	}
-	missing := map[uint64]int{}
-	err = s.store.each("e", func(k, v []byte) error {
-		if len(k) != 10 {
+	err = s.store.each("e", func(k, sealed []byte) error {
+		v, err := openValue(sealed)
+		if err != nil || len(k) != 10 {
 			return errIndex
 		}
-		if v, err = openValue(v); err != nil {
-			return err
+		s.sums[string(k)] = valueSum(k, sealed)
+		g := s.numbered(be.Uint64(k[1:]))
+		if g == nil {
+			return errMissing
 		}
-		number := be.Uint64(k[1:])
-		g := s.numbered(number)
 		return parseEntries(v, func(e *saved) error {
 			bodySlot := uint32(noSlot)
 			if e.body != 0 {
-				if b := s.numbered(e.body); b != nil {
-					bodySlot = b.slot
-				} else {
-					missing[e.body]++
+				b := s.numbered(e.body)
+				if b == nil {
+					return errMissing
 				}
-			}
-			if g == nil {
-				missing[number]++
-				s.found = append(s.found, &DamagedError{ID: e.id, Segment: number, Offset: e.off, Err: errMissing})
-				return nil
+				bodySlot = b.slot
 			}
 			s.replayPut(e.id, entry{makePlace(g.slot, e.off, e.body != 0, e.class).with(e.tries), e.due}, bodySlot)
 			return nil
 		})
 	})
-	for number, n := range missing {
-		s.log.Error("a segment of the spool is missing", "dir", s.dir, "segment", number, "messages", n)
+	if err != nil {
+		return err
+	}
+	var sum uint64
+	for _, v := range s.sums {
+		sum += v
+	}
+	if sum != le.Uint64(p[20:]) {
+		return fmt.Errorf("%w: a part of it is missing", errIndex)
 	}
 	for _, g := range s.segments {
 		g.dirty = 0
 	}
-	return err
+	return nil
 }
 
-var errMissing = errors.New("the segment is missing")
+// errMissing: either the index is older than the log, or a file of the log was taken away.
+var errMissing = fmt.Errorf("%w: it names a segment that is not there", errIndex)
 
 func (s *Spool) loadSegments() error {
 	live := 0
-	err := s.store.each("s", func(k, v []byte) error {
-		if len(k) != 9 {
+	err := s.store.each("s", func(k, sealed []byte) error {
+		v, err := openValue(sealed)
+		if err != nil || len(k) != 9 || len(v) != 40 {
 			return errIndex
 		}
-		v, err := openValue(v)
-		if err != nil {
-			return err
-		}
-		if len(v) != 40 {
-			return errIndex
-		}
+		s.sums[string(k)] = valueSum(k, sealed)
 		number := be.Uint64(k[1:])
 		g := s.numbered(number)
 		if g == nil {

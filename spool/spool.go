@@ -454,6 +454,8 @@ func (s *Spool) release() (err error) {
 		err = s.fs.Remove(s.path(segmentName(s.next.number)))
 		s.next = nil
 	}
+	// What was reserved and not used is given back, and the next Open need not search it for torn frames. If that fails, it will.
+	_ = s.active.file.Truncate(s.active.end)
 	for _, g := range s.segments {
 		g.release()
 	}

@@ -71,17 +71,20 @@ func openBolt(path string) (st *boltStore, err error) {
 		FreelistType:    bbolt.FreelistMapType,
 		InitialMmapSize: 64 << 30, // so that growth never waits for readers
 	})
+	if err == nil {
+		err = db.Update(func(tx *bbolt.Tx) error {
+			_, err := tx.CreateBucketIfNotExists(boltBucket)
+			return err
+		})
+		if err != nil {
+			err = errors.Join(err, db.Close())
+		}
+	}
 	if err != nil {
 		if errors.Is(err, bolterrors.ErrTimeout) || errors.Is(err, os.ErrPermission) || noSpace(err) {
 			return nil, err
 		}
 		return nil, fmt.Errorf("%w: %w", errIndex, err)
-	}
-	if err := db.Update(func(tx *bbolt.Tx) error {
-		_, err := tx.CreateBucketIfNotExists(boltBucket)
-		return err
-	}); err != nil {
-		return nil, errors.Join(err, db.Close())
 	}
 	return &boltStore{db}, nil
 }
