@@ -107,14 +107,20 @@ func RawField(name, value string) (Field, error) {
 	return f, nil
 }
 
+// nameMax leaves room on the line for the longest word that AppendFolded writes.
+const nameMax = 76
+
 func checkName(name string) error {
 	for i := range len(name) {
 		if c := name[i]; c <= ' ' || c >= 0x7f || c == ':' {
 			return fmt.Errorf("rfc5322: %.80q is the name of %w: it has the byte %q", name, ErrBadField, c)
 		}
 	}
-	if name == "" {
+	switch {
+	case name == "":
 		return fmt.Errorf("rfc5322: %w: the name is empty", ErrBadField)
+	case len(name) > nameMax:
+		return fmt.Errorf("rfc5322: %.80q is the name of %w: it has more than %d characters", name, ErrBadField, nameMax)
 	}
 	return nil
 }

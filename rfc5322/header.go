@@ -1,4 +1,4 @@
-// Package rfc5322 reads and edits message headers over the original bytes.
+// Package rfc5322 reads and edits message headers over the original bytes, and builds messages.
 //
 // A [Header] is the bytes of a header block as they are in the message. It is scanned, not parsed: a look-up compares
 // names and goes on, and what nobody asks for is never decoded. Edits copy the fields that stay byte for byte, so that
@@ -8,6 +8,8 @@
 //	subject, _ := h.Text("Subject")
 //	h = h.Remove(rfc5322.Named("Bcc")).Prepend(field)
 //	// h, then CRLF, then the message from offset rest
+//
+// A [Builder] makes new messages of text, HTML, attachments and fields; nothing that is put in can add a field or a part.
 //
 // Names are compared without regard to case. Damaged headers are read as far as they go: every byte of a block belongs to
 // exactly one field, and a line that is no field is one without a name. The package has no state and no goroutine.

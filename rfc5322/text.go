@@ -198,8 +198,13 @@ func AppendText(dst []byte, text string) []byte {
 	if isPlain(text) {
 		return AppendFolded(dst, text)
 	}
+	return appendWords(dst, strings.Join(strings.FieldsFunc(text, isSpace), " "), false)
+}
+
+// appendWords appends text as encoded words. In a phrase fewer characters stand for themselves (RFC 2047, 5, (3)).
+func appendWords(dst []byte, text string, phrase bool) []byte {
 	const open, shut = "=?UTF-8?q?", "?="
-	text = strings.Join(strings.FieldsFunc(strings.ToValidUTF8(text, "\ufffd"), isSpace), " ")
+	text = strings.ToValidUTF8(text, "\ufffd")
 	dst = append(dst, open...)
 	start := len(dst)
 	for len(text) > 0 {
@@ -209,7 +214,7 @@ func AppendText(dst []byte, text string) []byte {
 			switch {
 			case c == ' ':
 				dst = append(dst, '_')
-			case c > ' ' && c < 0x7f && c != '?' && c != '=' && c != '_':
+			case c > ' ' && c < 0x7f && c != '?' && c != '=' && c != '_' && (!phrase || inPhrase(c)):
 				dst = append(dst, c)
 			default:
 				const hex = "0123456789ABCDEF"
@@ -223,6 +228,10 @@ func AppendText(dst []byte, text string) []byte {
 		text = text[size:]
 	}
 	return append(dst, shut...)
+}
+
+func inPhrase(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("!*+-/", c) >= 0
 }
 
 // AppendFolded appends text folded at white space with CRLF and a tab, so that lines have fewer than 76 characters where
