@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/big"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -99,7 +98,6 @@ type KeyPair struct {
 
 	mu      sync.Mutex
 	cert    *tls.Certificate
-	stamp   [2]time.Time // modification of the files as they were read
 	checked time.Time
 }
 
@@ -121,23 +119,15 @@ func (k *KeyPair) Reload() error {
 
 func (k *KeyPair) reload(now time.Time) error {
 	k.checked = now
-	var stamp [2]time.Time
-	for i, f := range [...]string{k.certFile, k.keyFile} {
-		info, err := os.Stat(f)
-		if err != nil {
-			return fmt.Errorf("smtpserver: key pair: %w", err)
-		}
-		stamp[i] = info.ModTime()
-	}
 	cert, err := tls.LoadX509KeyPair(k.certFile, k.keyFile)
 	if err != nil {
 		return fmt.Errorf("smtpserver: key pair %s, %s: %w", k.certFile, k.keyFile, err)
 	}
-	k.cert, k.stamp = &cert, stamp
+	k.cert = &cert
 	return nil
 }
 
-// GetCertificate returns the pair; at most once a minute it looks whether the files have changed. While they cannot be read it
+// GetCertificate returns the pair; once a minute it reads the files again. While they cannot be read it
 // returns what it has: Reload tells what is wrong.
 func (k *KeyPair) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	k.mu.Lock()

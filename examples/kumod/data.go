@@ -25,7 +25,8 @@ type data struct {
 	shaping *shaping.Live
 	queues  *queuefile.Live
 	sources *sourcefile.Live
-	tls     *tls.Config
+	pair    *smtpserver.KeyPair // nil: self-signed
+	tls     *tls.Config         // with pair
 
 	throttles mtakit.Throttles
 	changed   atomic.Pointer[func()] // told of a new version in force
@@ -40,7 +41,7 @@ func (f *flags) load(ctx context.Context, router mtakit.Router, log *slog.Logger
 	base.SMTPPort = f.DestPort
 	var err1, err2, err3, err4, err5 error
 	base.ProhibitedHosts, err1 = f.prohibited()
-	d.tls, err2 = f.tlsConfig()
+	d.pair, d.tls, err2 = f.keyPair()
 	d.shaping, err3 = shaping.Watch(ctx, shaping.Config{Files: f.Shaping, Router: router, Base: &base},
 		func(s *shaping.Shaping, err error) { d.tell(s.Findings, err) })
 	provider := func(ctx context.Context, domain string) string { return d.shaping.Current().Provider(ctx, domain) }
@@ -92,6 +93,11 @@ func (d *data) run(ctx context.Context) {
 func (d *data) reload(ctx context.Context) {
 	for _, reload := range []func(context.Context) error{d.shaping.Reload, d.queues.Reload, d.sources.Reload} {
 		reload(ctx) // a failure has been told
+	}
+	if d.pair != nil {
+		if err := d.pair.Reload(); err != nil {
+			d.log.Error("certificate not loaded; the last good one stays in use", "err", err)
+		}
 	}
 }
 

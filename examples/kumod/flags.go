@@ -162,15 +162,16 @@ func (f *flags) routing() (mtakit.Router, mtakit.Resolver, func() error, error) 
 	return route.New(route.Config{Resolver: resolver}), resolver, resolver.Close, nil
 }
 
-func (f *flags) tlsConfig() (*tls.Config, error) {
+// keyPair is the certificate of the flags; nil is none.
+func (f *flags) keyPair() (*smtpserver.KeyPair, *tls.Config, error) {
 	if f.TLSCert == "" {
-		return nil, nil
+		return nil, nil, nil
 	}
 	pair, err := smtpserver.LoadKeyPair(f.TLSCert, f.TLSKey)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return &tls.Config{GetCertificate: pair.GetCertificate}, nil
+	return pair, &tls.Config{GetCertificate: pair.GetCertificate}, nil
 }
 
 // nodeID is the UUID that names this node in records: KUMO_NODE_ID, or one kept in the data directory from the first start on.
