@@ -9,17 +9,20 @@ import (
 	"github.com/mtakit/mtakit"
 )
 
+// forever is longer than any message lives, and so short that sums of a few don't overflow.
+const forever = time.Duration(math.MaxInt64 / 4)
+
 // delayFor is how long a message waits after an attempt that failed; tries counts those before it. It doubles from the retry
 // interval up to the cap, and saturates: a plain shift is negative from attempt 24 and zero from 64.
 func delayFor(s *mtakit.QueueSettings, tries int) time.Duration {
-	limit := time.Duration(math.MaxInt64)
+	limit := forever
 	if s.MaxRetryInterval > 0 {
-		limit = s.MaxRetryInterval.Std()
+		limit = min(limit, s.MaxRetryInterval.Std())
 	}
 	d := s.RetryInterval.Std()
 	for range tries {
-		if d >= limit || d > math.MaxInt64/2 {
-			return limit
+		if d >= limit {
+			break
 		}
 		d *= 2
 	}

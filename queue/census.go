@@ -33,7 +33,7 @@ func (q *Queue) Census() Census {
 		c.Waiting += int64(sh.time.Len())
 		for _, s := range sh.scheds {
 			if s != nil {
-				c.Waiting += int64(s.due.len())
+				c.Waiting += int64(s.dueLen())
 			}
 		}
 		sh.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,28 +20,52 @@ func (s *session) deliver(ctx context.Context) bool {
 	s.paid = false
 	s.setPhase("DeliveringMessage")
 	s.sent++
-	start := s.q.now()
+	start := time.Now()
 	err := s.conn.Send(ctx, &s.curD.Delivery, func() *mtakit.Delivery { return s.follow(ctx) })
-	s.q.latency.Observe(s.q.now().Sub(start))
+	s.q.latency.Observe(time.Since(start))
 	if err != nil && s.nxt != nil {
 		it := s.nxt // nothing of it was accepted: it is as if it had never been taken
 		s.nxt = nil
-		s.unattempted(it, DispatcherDrop)
+		s.unattempted(it)
 	}
-	if err != nil && errors.Is(err, mtakit.ErrNotAttempted) {
-		s.setPhase("AttemptingConnection")
-		if s.again(ctx) {
-			s.paid = true
-			return true // with the same message
-		}
-		it := s.cur
+	if ph := s.stuck.Load(); ph != nil && err != nil && len(s.curD.Results) == 0 {
+		resp := s.stuckResponse(ph)
+		s.q.record(s.cur, mtakit.Delayed, resp, recordOpts{site: s.r.name, r: s.r, conn: s.conn})
+		s.q.requeue(ctx, s.cur, ownedBySession, requeue{response: resp, reasons: Reasons{DispatcherDrop, LoggedTransientFailure}})
 		s.cur = nil
-		s.unattempted(it, PeerClosedConnection)
 		return false
 	}
+	if err != nil && errors.Is(err, mtakit.ErrNotAttempted) {
+		return s.notAttempted(ctx, err)
+	}
+	s.vain = 0
 	s.settle(ctx, err)
-	return err == nil || s.conn != nil && (s.cur != nil || s.r.waiting() && s.again(ctx))
+	return err == nil || s.conn != nil && (s.cur != nil || s.r.len() > 0 && s.again(ctx))
 }
+
+// notAttempted goes on with the message in hand on another connection, or returns it. It costs no attempt, since a peer may close a connection that
+// has been idle at any time; but one that closes a fresh connection each time has failed.
+func (s *session) notAttempted(ctx context.Context, err error) bool {
+	used := s.sent > 1
+	if s.vain++; used {
+		s.vain = 0
+	}
+	s.setPhase("AttemptingConnection")
+	if s.vain <= maxVain && s.again(ctx) {
+		s.paid = true
+		return true // with the same message
+	}
+	if !used {
+		s.failed(ctx, "failed to send message: "+err.Error())
+		return false
+	}
+	it := s.cur
+	s.cur = nil
+	s.unattempted(it)
+	return false
+}
+
+const maxVain = 16
 
 // again goes on with another host, or the same one, after the connection broke.
 func (s *session) again(ctx context.Context) bool {
@@ -56,16 +81,21 @@ func (s *session) again(ctx context.Context) bool {
 // session, or it goes back. err is what ended the connection, if anything did.
 func (s *session) settle(ctx context.Context, err error) {
 	it, d := s.cur, s.curD
-	if err != nil {
-		d.Results = unanswered(d.Results, d.Rcpts, err)
-	}
+	d.Results = s.sift(d.Results, len(d.Rcpts))
 	many := s.tooMany(it, d)
+	if s.q.cfg.Policy.Rewrite != nil {
+		for i := range d.Results {
+			if r := &d.Results[i]; !r.Response.OK() && !many[r.Rcpt] {
+				r.Response = s.rewrite(ctx, r.Response)
+			}
+		}
+	}
+	if len(d.Results) < len(d.Rcpts) {
+		d.Results = s.unanswered(d.Results, err)
+	}
 	var now, later []string
 	for i := range d.Results {
 		r := &d.Results[i]
-		if !r.Response.OK() && !many[r.Rcpt] && s.q.cfg.Policy.Rewrite != nil {
-			r.Response = s.rewrite(ctx, r.Response)
-		}
 		switch {
 		case many[r.Rcpt]:
 			now = append(now, it.m.To[r.Rcpt])
@@ -144,7 +174,7 @@ func (s *session) tooMany(it *item, d *delivery) map[int]bool {
 // rewrite lets policy turn a peer's reply into another code.
 func (s *session) rewrite(ctx context.Context, r mtakit.Response) mtakit.Response {
 	code, err := guard(s.q, ctx, "Rewrite", func(ctx context.Context) (int, error) {
-		return s.q.cfg.Policy.Rewrite(ctx, s.cur.sched.name, r), nil
+		return s.q.cfg.Policy.Rewrite(ctx, s.cur.sched.name(), r), nil
 	})
 	switch {
 	case err != nil:
@@ -192,8 +222,24 @@ func repeated(before []mtakit.Result, r mtakit.Response) bool {
 	return false
 }
 
-// unanswered gives the recipients of batch that have no result one that says what happened.
-func unanswered(results []mtakit.Result, batch []int, err error) []mtakit.Result {
+// sift keeps the first result for each of n recipients, and notes in s.answered who has one.
+func (s *session) sift(results []mtakit.Result, n int) []mtakit.Result {
+	s.answered = slices.Grow(s.answered[:0], n)[:n]
+	clear(s.answered)
+	return slices.DeleteFunc(results, func(r mtakit.Result) bool {
+		if r.Rcpt < 0 || r.Rcpt >= n || s.answered[r.Rcpt] {
+			return true
+		}
+		s.answered[r.Rcpt] = true
+		return false
+	})
+}
+
+// unanswered gives the recipients that have no result one that says what happened.
+func (s *session) unanswered(results []mtakit.Result, err error) []mtakit.Result {
+	if err == nil {
+		err = errors.New("the session gave no answer")
+	}
 	resp := mtakit.Response{Code: 400, Text: mtakit.Internal + "failed to send message: " + err.Error()}
 	var local interface {
 		LocalResponse() (mtakit.Response, bool)
@@ -203,14 +249,10 @@ func unanswered(results []mtakit.Result, batch []int, err error) []mtakit.Result
 			resp = r
 		}
 	}
-next:
-	for _, n := range batch {
-		for i := range results {
-			if results[i].Rcpt == n {
-				continue next
-			}
+	for n, has := range s.answered {
+		if !has {
+			results = append(results, mtakit.Result{Rcpt: n, Response: resp})
 		}
-		results = append(results, mtakit.Result{Rcpt: n, Response: resp})
 	}
 	return results
 }
@@ -218,7 +260,7 @@ next:
 // kindOf says what a reply means for a recipient.
 func kindOf(r mtakit.Response) mtakit.Kind {
 	switch {
-	case r.Code == 503, r.Code >= 300 && r.Code < 500, tooManyReply(r) != no:
+	case r.Code == 503, r.Code >= 300 && r.Code < 500, r.Code < 200, r.Code >= 600, tooManyReply(r) != no: // codes that don't exist are no verdict
 		return mtakit.TransientFailure
 	case r.OK():
 		return mtakit.Delivered

@@ -49,9 +49,6 @@ func (f *fifo[T]) popBack() (v T, ok bool) {
 	return v, true
 }
 
-// front is the first element; the fifo is not empty.
-func (f *fifo[T]) front() *T { return &f.ring[f.head] }
-
 // at is the i-th element from the front.
 func (f *fifo[T]) at(i int) T { return f.ring[(f.head+i)&(len(f.ring)-1)] }
 

@@ -25,6 +25,13 @@ type item struct {
 	body mtakit.Body
 }
 
+// newItem makes an item of what is known of a message in the spool.
+func newItem(s *sched, id mtakit.ID, due uint32, tries uint16, o owner) *item {
+	it := &item{id: id, sched: s, tries: int(tries), due: dueTime(due), stored: true}
+	it.owner.Store(uint32(o))
+	return it
+}
+
 // owner is who may touch an item. Ownership moves by item.pass and nowhere else, so that a message in two hands is caught where it
 // happens and not where it hurts.
 type owner uint32
@@ -50,7 +57,7 @@ func (it *item) pass(from, to owner) {
 }
 
 // age is how long ago the message was created.
-func (it *item) age(now time.Time) time.Duration { return now.Sub(it.id.Time()) }
+func (it *item) age(now time.Time) time.Duration { return min(now.Sub(it.id.Time()), forever) }
 
 // keepResident keeps m and body of a new message in memory for its first attempt, if the budget allows.
 func (q *Queue) keepResident(it *item, m *mtakit.Message, body mtakit.Body) bool {
@@ -66,11 +73,21 @@ func (q *Queue) keepResident(it *item, m *mtakit.Message, body mtakit.Body) bool
 // residentOverhead is about what envelope and metadata of a message take.
 const residentOverhead = 1024
 
-// shrink lets go of what is in memory. What isn't in the spool stays.
+// saved says whether the spool has what a restart must know of the message, but for its due time and tries.
+func (it *item) saved() bool { return it.stored && !it.changed }
+
+// shrink lets go of what is in memory and in the spool as well.
 func (q *Queue) shrink(it *item) {
-	if !it.stored {
-		return
+	switch {
+	case it.saved():
+		q.release(it)
+	case it.stored:
+		q.shrinkData(it)
 	}
+}
+
+// release lets go of everything.
+func (q *Queue) release(it *item) {
 	if it.body != nil {
 		it.body.Close()
 	}

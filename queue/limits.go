@@ -87,6 +87,24 @@ func (s *session) releaseLeases() {
 	s.leases = nil
 }
 
+// takeAll takes one unit of each rate, the tightest first.
+func (q *Queue) takeAll(ctx context.Context, more mtakit.NamedRates, key string, own mtakit.Rate) (time.Duration, error) {
+	if len(more) == 0 {
+		return q.throttles.Take(ctx, key, own, 1)
+	}
+	rates := append(mtakit.NamedRates(nil), more...)
+	if !own.IsZero() {
+		rates = append(rates, mtakit.NamedRate{Name: key, Rate: own})
+	}
+	sort.SliceStable(rates, func(i, j int) bool { return rates[i].Rate.PerSecond() < rates[j].Rate.PerSecond() })
+	for _, r := range rates {
+		if wait, err := q.throttles.Take(ctx, r.Name, r.Rate, 1); err != nil || wait > 0 {
+			return wait, err
+		}
+	}
+	return 0, nil
+}
+
 // slow notes why a ready queue doesn't open connections; what "" is that nothing holds it up.
 func (r *ready) slow(what, why string) {
 	if what == "" {

@@ -21,6 +21,7 @@ var families = []mtakit.MetricFamily{
 	{Name: "total_messages_delivered", Help: "recipients delivered to", Type: mtakit.CounterType, Labels: []string{"service"}, Streamed: true},
 	{Name: "total_messages_transfail", Help: "temporary failures of recipients", Type: mtakit.CounterType, Labels: []string{"service"}, Streamed: true},
 	{Name: "total_messages_fail", Help: "permanent failures of recipients", Type: mtakit.CounterType, Labels: []string{"service"}, Streamed: true},
+	{Name: "dispatcher_watchdog_aborted_total", Help: "sessions cut because they made no progress", Type: mtakit.CounterType, Labels: []string{"service"}, Streamed: true},
 	{Name: "scheduled_count", Help: "messages in a scheduled queue", Type: mtakit.GaugeType, Labels: []string{"queue"}, Streamed: true},
 	{Name: "delayed_due_to_message_rate_throttle", Help: "held back by the message rate of the queue", Type: mtakit.CounterType, Labels: []string{"queue"}, Streamed: true},
 	{Name: "delayed_due_to_throttle_insert_ready", Help: "held back by the ready callback", Type: mtakit.CounterType, Labels: []string{"queue"}, Streamed: true},
@@ -66,12 +67,13 @@ func (q *Queue) Collect(family string, yield func(mtakit.Sample) bool) {
 }
 
 var readyMetrics = map[string]func(*ready) int64{
-	"connection_count":         func(r *ready) int64 { return r.connections.Value() },
-	"total_connection_count":   func(r *ready) int64 { return r.connectionsTotal.Value() },
-	"ready_full":               func(r *ready) int64 { return r.fullup.Value() },
-	"total_messages_delivered": func(r *ready) int64 { return r.delivered.Value() },
-	"total_messages_transfail": func(r *ready) int64 { return r.transfail.Value() },
-	"total_messages_fail":      func(r *ready) int64 { return r.fail.Value() },
+	"connection_count":                  func(r *ready) int64 { return r.connections.Value() },
+	"total_connection_count":            func(r *ready) int64 { return r.connectionsTotal.Value() },
+	"ready_full":                        func(r *ready) int64 { return r.fullup.Value() },
+	"total_messages_delivered":          func(r *ready) int64 { return r.delivered.Value() },
+	"total_messages_transfail":          func(r *ready) int64 { return r.transfail.Value() },
+	"total_messages_fail":               func(r *ready) int64 { return r.fail.Value() },
+	"dispatcher_watchdog_aborted_total": func(r *ready) int64 { return r.aborted.Value() },
 	"ready_count": func(r *ready) int64 {
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -97,7 +99,7 @@ func (q *Queue) collectSched(yield func(mtakit.Sample) bool, value func(*sched) 
 					continue
 				}
 				if v, ok := value(s); ok {
-					rows = append(rows, row{s.name, v})
+					rows = append(rows, row{s.name(), v})
 				}
 			}
 			done := end == len(sh.scheds)
@@ -116,6 +118,22 @@ func (q *Queue) collectSched(yield func(mtakit.Sample) bool, value func(*sched) 
 	}
 }
 
+// remember keeps what a ready queue that is forgotten has counted. It is called with readyMu held.
+func (q *Queue) remember(r *ready) {
+	proto := r.proto.MetricsName()
+	p := q.past[proto]
+	if p == nil {
+		p = &ready{}
+		q.past[proto] = p
+	}
+	p.connectionsTotal.Add(r.connectionsTotal.Value())
+	p.fullup.Add(r.fullup.Value())
+	p.delivered.Add(r.delivered.Value())
+	p.transfail.Add(r.transfail.Value())
+	p.fail.Add(r.fail.Value())
+	p.aborted.Add(r.aborted.Value())
+}
+
 // collectReady yields a value for each ready queue, and their sum for each protocol. What ready queues that have been forgotten counted stays in the
 // sum.
 func (q *Queue) collectReady(yield func(mtakit.Sample) bool, value func(*ready) int64) {
@@ -124,9 +142,12 @@ func (q *Queue) collectReady(yield func(mtakit.Sample) bool, value func(*ready) 
 	for _, r := range q.ready {
 		all = append(all, r)
 	}
+	sums := map[string]int64{"smtp_client": 0}
+	for proto, r := range q.past {
+		sums[proto] = value(r)
+	}
 	q.readyMu.Unlock()
 	label := make([]string, 1)
-	sums := map[string]int64{"smtp_client": 0}
 	for _, r := range all {
 		v := value(r)
 		proto := r.proto.MetricsName()

@@ -26,6 +26,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/bits"
 	"math/rand/v2"
 	"runtime"
@@ -35,6 +36,7 @@ import (
 
 	"github.com/mtakit/mtakit"
 	"github.com/mtakit/mtakit/internal/gcra"
+	"github.com/mtakit/mtakit/internal/pressure"
 )
 
 // Config says how a Queue works. Fields that aren't marked as required may be zero.
@@ -51,9 +53,14 @@ type Config struct {
 	Log       *slog.Logger     // nil: discarded
 	Now       func() time.Time // wall clock; nil: time.Now
 
-	// IDs makes the ids of messages. It has to be the same source that reception uses, so that the scan at start can tell old messages from new
-	// ones. Nil: the queue makes one; see Queue.NewID.
+	// IDs makes the ids of messages. Nil: the queue makes one; see Queue.NewID.
 	IDs *mtakit.IDSource
+
+	// State keeps the operator's rules (bounce, suspend) over a restart. Nil: they are forgotten.
+	State State
+	// MemoryLimit is how much memory the process may use before the queue lets go of what it can and, beyond, takes no more messages. Default three
+	// quarters of what the system allows (control group, resource limit, or the machine); negative is no limit.
+	MemoryLimit int64
 
 	// Shards is into how many parts the scheduled queues are divided, a power of two. Default: the number of CPUs, rounded up.
 	Shards int
@@ -118,20 +125,28 @@ func (c *Config) withDefaults() error {
 type Queue struct {
 	cfg            Config
 	log            *slog.Logger
-	now            func() time.Time
+	now            func() time.Time // wall clock, for due times and ages
+	born           time.Time        // for uptime
 	seed           uint64
 	throttles      mtakit.Throttles
 	localThrottles bool
 	pacer          mtakit.Pacer
+	atOnce         context.Context // has ended, for a Pacer that is asked without waiting
 	flusher        mtakit.Flusher
 	wantsBody      bool
 	health         interface{ Err() error } // of the spool, if it tells
 	defaultConf    *conf
+	deferredConf   *conf // of the queue of messages that reception has put off
 	defaultPath    mtakit.PathConfig
 
-	epoch   atomic.Uint64
-	before  mtakit.ID // messages below are those that were in the spool before
-	rules   rules
+	epoch  atomic.Uint64
+	fresh  fresh
+	rules  rules
+	confs  confs
+	memory *pressure.Memory // nil is no limit
+
+	sourceHealth sourceHealth
+
 	pools   named[mtakit.Pool]
 	sources named[mtakit.Source]
 	shards  []*shard
@@ -139,6 +154,7 @@ type Queue struct {
 
 	readyMu sync.Mutex
 	ready   map[string]*ready
+	past    map[string]*ready // by protocol: what forgotten ready queues have counted
 
 	refreshMu  sync.Mutex
 	refreshing map[any]bool
@@ -162,17 +178,16 @@ type Queue struct {
 	latency                         *mtakit.Histogram
 }
 
-// New makes a Queue; it does no I/O and starts no goroutine.
+// New makes a Queue and starts no goroutine. Its only I/O is to read Config.State.
 func New(cfg Config) (*Queue, error) {
 	if err := cfg.withDefaults(); err != nil {
 		return nil, err
 	}
-	q := &Queue{cfg: cfg, log: cfg.Log, now: cfg.Now, seed: cfg.Seed, throttles: cfg.Throttles, defaultPath: mtakit.DefaultPathConfig(),
-		ready: make(map[string]*ready), refreshing: make(map[any]bool), scanDone: make(chan struct{}), latency: mtakit.NewHistogram()}
+	q := &Queue{cfg: cfg, log: cfg.Log, now: cfg.Now, born: time.Now(), seed: cfg.Seed, throttles: cfg.Throttles, defaultPath: mtakit.DefaultPathConfig(),
+		ready: make(map[string]*ready), past: make(map[string]*ready), refreshing: make(map[any]bool), scanDone: make(chan struct{}),
+		latency: mtakit.NewHistogram()}
 	if q.throttles == nil {
-		s := gcra.NewStore()
-		s.Now = cfg.Now
-		q.throttles = s
+		q.throttles = gcra.NewStore()
 	}
 	if _, ok := q.throttles.(*gcra.Store); ok {
 		q.localThrottles = true
@@ -184,9 +199,25 @@ func New(cfg Config) (*Queue, error) {
 	}
 	q.health, _ = cfg.Spool.(interface{ Err() error })
 	set := mtakit.DefaultQueueSettings()
-	q.defaultConf, _ = q.newConf(&set, time.Time{}, 0)
+	q.defaultConf, _ = newConf(&set, 0, 0)
+	deferred := set
+	deferred.RetryInterval = mtakit.Duration(time.Minute)
+	q.deferredConf, _ = newConf(&deferred, 0, 0)
 	q.rules.q, q.work.q = q, q
-	q.before = q.NewID()
+	q.fresh.ids = make(map[mtakit.ID]struct{})
+	ended, end := context.WithCancel(context.Background())
+	end()
+	q.atOnce = ended
+	q.rules.ready = make(map[string]*ReadyRule)
+	if err := q.loadRules(); err != nil {
+		return nil, err
+	}
+	if cfg.MemoryLimit >= 0 {
+		var err error
+		if q.memory, err = pressure.New(pressure.Config{Soft: cfg.MemoryLimit}); err != nil {
+			return nil, fmt.Errorf("queue: %w", err)
+		}
+	}
 	q.workCtx, q.stopWork = context.WithCancel(context.Background())
 	q.deliverCtx, q.stopDeliver = context.WithCancelCause(context.Background())
 	for range cfg.Shards {
@@ -194,6 +225,13 @@ func New(cfg Config) (*Queue, error) {
 	}
 	return q, nil
 }
+
+// uptime is how long the queue has been there. What waits without regard to the date, rates for example, goes by it, so that a step of
+// the wall clock neither stalls nor hurries it.
+func (q *Queue) uptime() time.Duration { return time.Since(q.born) }
+
+// seconds is uptime in seconds.
+func (q *Queue) seconds() uint32 { return uint32(q.uptime() / time.Second) }
 
 // NewID makes the id of a message that is being received.
 func (q *Queue) NewID() mtakit.ID { return q.cfg.IDs.New(q.now()) }
@@ -205,24 +243,21 @@ func (q *Queue) Run(ctx context.Context) error {
 	if q.running.Swap(true) {
 		return errors.New("queue: Run is called twice")
 	}
-	q.wg.Add(1 + len(q.shards))
 	for _, sh := range q.shards {
-		go func() { defer q.wg.Done(); sh.run(q.workCtx) }()
+		q.wg.Go(func() { sh.run(q.workCtx) })
 	}
-	go func() { defer q.wg.Done(); q.upkeep(q.workCtx) }()
-	scanErr := make(chan error, 1)
-	go func() { scanErr <- q.recover(q.workCtx, q.before) }()
+	q.wg.Go(func() { q.upkeep(q.workCtx) })
+	scan := make(chan error, 1)
+	q.wg.Go(func() { scan <- q.recover(q.workCtx) })
 	var err error
 	select {
 	case <-ctx.Done():
-		q.stop()
-		<-scanErr
-	case err = <-scanErr:
+	case err = <-scan:
 		if err == nil {
 			<-ctx.Done()
 		}
-		q.stop()
 	}
+	q.stop()
 	return err
 }
 
@@ -254,38 +289,74 @@ func (q *Queue) stop() {
 		}
 	}
 	for _, sh := range q.shards {
-		sh.mu.Lock()
-		var out []*item
-		for _, s := range sh.scheds {
-			if s == nil {
-				continue
-			}
-			for it, ok := s.due.hot.popFront(); ok; it, ok = s.due.hot.popFront() {
-				out = append(out, it)
-				s.waiting--
-				q.waiting.Dec()
-			}
-		}
-		sh.mu.Unlock()
-		for _, it := range out {
+		for _, it := range sh.unload() {
 			q.leave(it, ownedBySched)
 		}
 	}
 }
 
-// upkeep forgets what is no longer in use.
+// upkeep looks after memory, stuck sessions and what is no longer in use. It rests for longer when there is nothing to look after.
 func (q *Queue) upkeep(ctx context.Context) {
-	for sleep(ctx, time.Minute) == nil {
-		q.reapReady(q.now(), q.cfg.ReadyIdle)
+	rest, reapAt := time.Minute, q.uptime()+time.Minute
+	if q.memory != nil {
+		rest = 3 * time.Second
+	}
+	for pause := rest; sleep(ctx, pause) == nil; {
+		q.samplePressure()
+		pause = rest
+		if q.watch() {
+			pause = 3 * time.Second
+		}
+		if up := q.uptime(); up >= reapAt {
+			reapAt = up + time.Minute
+			q.reapReady(q.cfg.ReadyIdle)
+			q.rules.prune()
+		}
 	}
 }
 
 // Recovered is closed when every message that was in the spool at start is scheduled.
 func (q *Queue) Recovered() <-chan struct{} { return q.scanDone }
 
+// fresh is the messages that were submitted while the spool is still being scanned, which the scan finds too. A comparison of ids would not do: ids
+// carry the wall clock, and that may have been ahead when the older ones were made.
+type fresh struct {
+	mu  sync.Mutex
+	ids map[mtakit.ID]struct{} // nil when the scan is over
+}
+
+func (f *fresh) add(batch []mtakit.Submission) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.ids == nil {
+		return
+	}
+	for _, b := range batch {
+		f.ids[b.Message.ID] = struct{}{}
+	}
+}
+
+func (f *fresh) has(id mtakit.ID) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, ok := f.ids[id]
+	return ok
+}
+
+func (f *fresh) end() {
+	f.mu.Lock()
+	f.ids = nil
+	f.mu.Unlock()
+}
+
 // recover schedules what the spool holds.
-func (q *Queue) recover(ctx context.Context, before mtakit.ID) error {
-	for e, err := range q.cfg.Spool.Scan(ctx, before) {
+func (q *Queue) recover(ctx context.Context) error {
+	defer q.fresh.end()
+	var all mtakit.ID // above every id
+	for i := range all {
+		all[i] = 0xff
+	}
+	for e, err := range q.cfg.Spool.Scan(ctx, all) {
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -296,31 +367,38 @@ func (q *Queue) recover(ctx context.Context, before mtakit.ID) error {
 			q.log.Error("message in the spool can't be read; it is left there", "err", err)
 			continue
 		}
-		q.recovered.Inc()
-		s := q.hold(e.Queue)
-		if q.cfg.Policy.Enumerated != nil {
-			q.enumerate(ctx, s, e)
+		if q.fresh.has(e.ID) {
 			continue
 		}
+		s := q.hold(e.Queue)
+		if q.cfg.Policy.Enumerated != nil {
+			q.promoting.Add(1)
+			q.recovered.Inc()
+			q.enumerate(ctx, s, e)
+			q.promoting.Add(-1)
+			continue
+		}
+		q.recovered.Inc()
 		s.shard.mu.Lock()
 		s.shard.wait(s, e.ID, e.Due, e.Tries)
 		s.shard.mu.Unlock()
 	}
 	if ctx.Err() == nil {
 		close(q.scanDone)
+		for _, r := range q.Bounces() { // of before the restart: they have not seen these messages
+			q.sweep(&r.Match, func(ctx context.Context, it *item) { q.adminBounce(ctx, it, ownedByPromotion, r) })
+		}
 	}
 	return nil
 }
 
 // enumerate shows a recovered message to policy before it is scheduled.
 func (q *Queue) enumerate(ctx context.Context, s *sched, e mtakit.Entry) {
-	it := &item{id: e.ID, sched: s, tries: e.Tries, due: e.Due, stored: true}
-	it.owner.Store(uint32(ownedByPromotion))
-	m := q.load(ctx, it, ownedByPromotion)
-	if m == nil {
+	it := newItem(s, e.ID, dueSecond(e.Due), uint16(min(e.Tries, math.MaxUint16)), ownedByPromotion)
+	if q.load(ctx, it, ownedByPromotion) == nil {
 		return
 	}
-	err := ask(q, ctx, "Enumerated", func(ctx context.Context) error { return q.cfg.Policy.Enumerated(ctx, m) })
+	was, err := q.consult(ctx, it, "Enumerated", q.cfg.Policy.Enumerated)
 	var reject *mtakit.Reject
 	var delay *mtakit.Delay
 	switch {
@@ -328,16 +406,16 @@ func (q *Queue) enumerate(ctx context.Context, s *sched, e mtakit.Entry) {
 		q.bounce(it, ownedByPromotion, reject.Response, "")
 		return
 	case errors.As(err, &delay):
-		it.due = q.now().Add(delay.For)
+		it.due = q.now().Add(patient(delay.For))
 	case err != nil:
 		q.log.Error("recovered message keeps its time", "id", it.id.String(), "err", err)
 	default:
-		it.due, it.changed = m.Due, true
-		if name, err := m.DeriveQueue(); err == nil && name != s.name && m.Queue == s.name {
-			m.Queue = name
-		}
-		if m.Queue != s.name {
-			q.move(it, ownedByPromotion, m.Queue)
+		it.due = it.m.Due
+		to, err := destination(was, it.m, s.name())
+		if err != nil {
+			q.log.Error("the queue's name can't be derived; the message keeps its queue", "id", it.id.String(), "err", err)
+		} else if to != s.name() {
+			q.move(it, ownedByPromotion, to)
 		}
 	}
 	q.park(ctx, it, ownedByPromotion, Reasons{Enumerated})
@@ -345,20 +423,24 @@ func (q *Queue) enumerate(ctx context.Context, s *sched, e mtakit.Entry) {
 
 // Submit takes responsibility for the messages of batch, all or none: when it returns nil they are stored as d says, their records are written, and
 // the queue owns them and closes the bodies. On an error everything still belongs to the caller, and nothing of the batch will be sent. It
-// fills in Queue and Size, and ID where that is zero. A message for the queue named "null" is accepted and forgotten.
+// fills in Queue and Size, and ID where that is zero; an ID that is given must be new, and carry a time. A message for the queue named "null" is
+// accepted and forgotten. Submit may wait for room in the event log and for the spool.
 //
 // Errors wrap what Spool.Store returns, ErrClosed after the end of Run's context, a failure of Policy.Settings (errors.Is with mtakit's errors tells
 // them apart), or the end of ctx.
 func (q *Queue) Submit(ctx context.Context, batch []mtakit.Submission, d mtakit.Durability) error {
+	if err := q.Overloaded(); err != nil {
+		return err
+	}
+	if q.pacer != nil { // with no lock held: stopping doesn't wait for this
+		if err := q.pacer.Pace(ctx); err != nil {
+			return fmt.Errorf("queue: the event log has no room: %w", err)
+		}
+	}
 	q.admitting.RLock()
 	defer q.admitting.RUnlock()
 	if q.stopping.Load() {
 		return mtakit.ErrClosed
-	}
-	if q.pacer != nil {
-		if err := q.pacer.Pace(ctx); err != nil {
-			return fmt.Errorf("queue: the event log has no room: %w", err)
-		}
 	}
 	var room [4]*item
 	items := room[:0]
@@ -375,10 +457,11 @@ func (q *Queue) Submit(ctx context.Context, batch []mtakit.Submission, d mtakit.
 			return err
 		}
 		items = append(items, it)
-		if b.Message.Queue.Domain != mtakit.NullQueue {
+		if b.Message.Queue != nullQueue {
 			store = append(store, b)
 		}
 	}
+	q.fresh.add(store)
 	if d != mtakit.Volatile && len(store) > 0 {
 		if err := q.cfg.Spool.Store(ctx, store, d); err != nil {
 			undo()
@@ -391,14 +474,20 @@ func (q *Queue) Submit(ctx context.Context, batch []mtakit.Submission, d mtakit.
 	return nil
 }
 
+// nullQueue is the queue of messages that are forgotten.
+var nullQueue = mtakit.QueueName{Domain: mtakit.NullQueue}
+
 // admit fills in what the message lacks and finds its queue, with settings.
 func (q *Queue) admit(ctx context.Context, b mtakit.Submission) (*item, error) {
 	m := b.Message
 	if len(m.To) == 0 {
 		return nil, errors.New("queue: the message has no recipient")
 	}
-	if m.ID.IsZero() {
+	switch {
+	case m.ID.IsZero():
 		m.ID = q.NewID()
+	case m.ID.Time().IsZero():
+		return nil, fmt.Errorf("queue: the id %v carries no time", m.ID)
 	}
 	m.Size = b.Body.Size()
 	if m.Queue == (mtakit.QueueName{}) {
@@ -411,7 +500,7 @@ func (q *Queue) admit(ctx context.Context, b mtakit.Submission) (*item, error) {
 		m.Due = due
 	}
 	s := q.hold(m.Queue)
-	if m.Queue.Domain != mtakit.NullQueue {
+	if m.Queue != nullQueue {
 		if _, err := q.confOf(ctx, s); err != nil {
 			s.drop()
 			return nil, fmt.Errorf("queue: settings of %s: %w", m.Queue, err)
@@ -433,7 +522,7 @@ func (q *Queue) accept(it *item, b mtakit.Submission, d mtakit.Durability) {
 	it.stored = d != mtakit.Volatile
 	q.accepted.Inc()
 	q.recordReception(it, b.Body)
-	if b.Message.Queue.Domain == mtakit.NullQueue {
+	if b.Message.Queue == nullQueue {
 		it.m, it.body = b.Message, b.Body
 		q.gone(it, ownedByReception)
 		return
@@ -441,9 +530,6 @@ func (q *Queue) accept(it *item, b mtakit.Submission, d mtakit.Durability) {
 	s := it.sched
 	if it.due.After(q.now()) {
 		it.m, it.body = b.Message, b.Body
-		if q.rules.any() && q.obeyBounce(it, ownedByReception) {
-			return
-		}
 		q.park(q.workCtx, it, ownedByReception, Reasons{Received})
 		return
 	}

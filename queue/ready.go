@@ -19,7 +19,7 @@ type ready struct {
 	proto  mtakit.Protocol
 
 	path    atomic.Pointer[mtakit.Path]
-	fetched atomic.Int64  // when, Unix nanoseconds
+	fetched atomic.Int64  // when, by uptime
 	epoch   atomic.Uint64 // of the path
 	limits  *limits
 
@@ -28,12 +28,13 @@ type ready struct {
 	bySched  map[*sched]*lane
 	n        int // messages in lanes
 	reserved int
-	room     []*sched // wait for room
+	room     []*sched // wait for room, in turn
+	inRoom   map[*sched]struct{}
 	parked   []*session
 	sessions int // open or opening
 	closed   bool
-	shut     time.Time // nothing comes in and no session is opened before; zero is open
-	idleAt   time.Time // since when there has been neither message nor session
+	shut     time.Duration // uptime; nothing comes in and no session is opened before
+	idleAt   time.Duration // uptime since which there has been neither message nor session
 
 	failures atomic.Int32 // consecutive, of connecting
 
@@ -42,6 +43,7 @@ type ready struct {
 	// Metrics.
 	connections, connectionsTotal      mtakit.Counter
 	delivered, transfail, fail, fullup mtakit.Counter
+	aborted                            mtakit.Counter             // by the watchdog
 	state                              atomic.Pointer[readyState] // why it doesn't open sessions; nil is: nothing stops it
 }
 
@@ -151,7 +153,7 @@ func (r *ready) wakeLocked() {
 
 // openLocked opens a session if there are fewer than ideal, and says whether it did. It is called with mu held.
 func (r *ready) openLocked() bool {
-	if r.sessions >= ideal(r.n, r.path.Load().ConnectionLimit.N) || r.closed || r.q.stopping.Load() || r.shutLocked() {
+	if r.sessions >= r.q.idealNow(r.n, r.path.Load().ConnectionLimit.N) || r.closed || r.q.stopping.Load() || r.shutLocked() {
 		return false
 	}
 	r.sessions++
@@ -163,32 +165,23 @@ func (r *ready) openLocked() bool {
 }
 
 // shutLocked says whether the ready queue is shut for a while. It is called with mu held.
-func (r *ready) shutLocked() bool {
-	if r.shut.IsZero() {
-		return false
-	}
-	if r.q.now().Before(r.shut) {
-		return true
-	}
-	r.shut = time.Time{}
-	return false
-}
+func (r *ready) shutLocked() bool { return r.shut > 0 && r.q.uptime() < r.shut }
 
 // shutFor lets nothing in for a while: a rate would only send it back.
 func (r *ready) shutFor(d time.Duration) {
 	r.mu.Lock()
-	r.shut = r.q.now().Add(d)
+	r.shut = r.q.uptime() + d
 	r.mu.Unlock()
 }
 
-// opens is when the ready queue is no longer shut, if that is before t.
-func (r *ready) opens(t time.Time) time.Time {
+// opensIn is how long it is worth to wait for room if nobody tells: until the ready queue is no longer shut, a minute at most.
+func (r *ready) opensIn() time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.shut.IsZero() && r.shut.Before(t) {
-		return r.shut
+	if !r.shutLocked() {
+		return time.Minute
 	}
-	return t
+	return min(time.Minute, r.shut-r.q.uptime())
 }
 
 // take is the next message, by turns; ok is false if there is none.
@@ -217,16 +210,24 @@ func (r *ready) takeLocked() (it *item, ok bool, room []*sched) {
 	r.n--
 	it.pass(ownedByReady, ownedBySession)
 	if len(r.room) > 0 && r.n+r.reserved <= r.path.Load().MaxReady/2 {
-		room, r.room = r.room, nil
+		room = r.emptyRoom()
 	}
 	return it, true, room
+}
+
+// emptyRoom returns those who wait for room, for the caller to unblock once mu is free.
+func (r *ready) emptyRoom() []*sched {
+	room := r.room
+	r.room = nil
+	clear(r.inRoom)
+	return room
 }
 
 // giveBack returns a message that a session has taken and not attempted to the front.
 func (r *ready) giveBack(it *item) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.closed || r.q.stopping.Load() {
+	if r.closed || r.q.stopping.Load() || r.shutLocked() {
 		return false
 	}
 	it.pass(ownedBySession, ownedByReady)
@@ -244,15 +245,18 @@ func (r *ready) whenRoom(s *sched) {
 		s.unblock()
 		return
 	}
-	r.room = append(r.room, s)
+	if _, there := r.inRoom[s]; !there {
+		r.inRoom[s] = struct{}{}
+		r.room = append(r.room, s)
+	}
 	r.mu.Unlock()
 }
 
-// waiting says whether there are messages.
-func (r *ready) waiting() bool {
+// len is how many messages there are.
+func (r *ready) len() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.n > 0
+	return r.n
 }
 
 // drain takes everything out, for its new owner, who has it as if by a session.
@@ -274,7 +278,7 @@ func (r *ready) leave(s *session) {
 	for r.n > 0 && r.openLocked() {
 	}
 	if r.sessions == 0 && r.n == 0 {
-		r.idleAt = r.q.now()
+		r.idleAt = r.q.uptime()
 	}
 	r.mu.Unlock()
 }
@@ -318,15 +322,19 @@ func (q *Queue) readyFor(ctx context.Context, s *sched, c *conf, src *mtakit.Sou
 		q.refreshPath(r, src, site)
 		return r, nil
 	}
-	p, err := q.pathOf(ctx, name, s.name.RoutingDomain(), c.Protocol, src, site)
+	domain, epoch := s.name().RoutingDomain(), q.epoch.Load()
+	p, err := q.pathOf(ctx, name, domain, c.Protocol, src, site)
 	if err != nil {
 		return nil, err
 	}
-	r = &ready{q: q, name: name, domain: s.name.RoutingDomain(), proto: c.Protocol, bySched: make(map[*sched]*lane), live: make(map[*session]struct{}), idleAt: q.now()}
+	r = &ready{
+		q: q, name: name, domain: domain, proto: c.Protocol, bySched: make(map[*sched]*lane), inRoom: make(map[*sched]struct{}),
+		live: make(map[*session]struct{}), idleAt: q.uptime(),
+	}
 	r.path.Store(p)
 	r.limits = newLimits(p)
-	r.fetched.Store(q.now().UnixNano())
-	r.epoch.Store(q.epoch.Load())
+	r.fetched.Store(int64(q.uptime()))
+	r.epoch.Store(epoch)
 	q.readyMu.Lock()
 	defer q.readyMu.Unlock()
 	if other := q.ready[name]; other != nil {
@@ -363,15 +371,15 @@ func (q *Queue) pathOf(ctx context.Context, name, domain string, proto mtakit.Pr
 // refreshPath renews the path of r in the background if it is out of date.
 func (q *Queue) refreshPath(r *ready, src *mtakit.Source, site *mtakit.Site) {
 	p := r.path.Load()
-	now, epoch := q.now(), q.epoch.Load()
-	if q.cfg.Policy.Path == nil || p.Source == src &&
-		!stale(now, time.Unix(0, r.fetched.Load()), r.epoch.Load(), epoch, p.RefreshInterval, p.RefreshStrategy) {
+	up, epoch := q.uptime(), q.epoch.Load()
+	if p.Source == src && (q.cfg.Policy.Path == nil ||
+		!stale(up-time.Duration(r.fetched.Load()), r.epoch.Load() == epoch, p.RefreshInterval, p.RefreshStrategy)) {
 		return
 	}
 	q.refresh(r, func(ctx context.Context) {
 		// The hosts stay as they were when the ready queue was made; its name says so.
 		n, err := q.pathOf(ctx, r.name, r.domain, r.proto, src, p.Site)
-		r.fetched.Store(now.UnixNano())
+		r.fetched.Store(int64(up))
 		r.epoch.Store(epoch)
 		if err != nil {
 			q.log.Error("path not renewed; the last good one stays in force", "path", r.name, "err", err)
@@ -396,27 +404,41 @@ func (r *ready) shed() {
 			delete(r.bySched, l.s)
 		}
 		r.n--
-		it.pass(ownedByReady, ownedByPromotion)
+		it.pass(ownedByReady, ownedBySession)
 		out = append(out, it)
 	}
-	r.shut = time.Time{}
+	r.shut = 0
 	r.wakeLocked()
+	room := r.emptyRoom()
 	r.mu.Unlock()
 	for _, it := range out {
-		r.q.giveBack(it, ownedByPromotion, Reasons{MaxReadyWasReduced})
+		r.q.readmit(it)
+	}
+	for _, s := range room {
+		s.unblock()
 	}
 }
 
-// reapReady forgets ready queues that have been idle for long.
-func (q *Queue) reapReady(now time.Time, idle time.Duration) {
+// reapReady forgets ready queues that have been idle for long, and opens sessions of those that have messages and nobody who takes them: a
+// message may come in just when the ready queue is being shut.
+func (q *Queue) reapReady(idle time.Duration) {
+	var room []*sched
 	q.readyMu.Lock()
-	defer q.readyMu.Unlock()
 	for name, r := range q.ready {
 		r.mu.Lock()
-		if r.n == 0 && r.reserved == 0 && r.sessions == 0 && len(r.room) == 0 && now.Sub(r.idleAt) >= idle {
+		switch {
+		case r.n > 0 && r.sessions == 0:
+			r.openLocked()
+		case r.n == 0 && r.reserved == 0 && r.sessions == 0 && !r.shutLocked() && q.uptime()-r.idleAt >= idle:
 			r.closed = true
 			delete(q.ready, name)
+			q.remember(r)
+			room = append(room, r.emptyRoom()...)
 		}
 		r.mu.Unlock()
+	}
+	q.readyMu.Unlock()
+	for _, s := range room {
+		s.unblock()
 	}
 }

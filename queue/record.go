@@ -22,7 +22,7 @@ func (q *Queue) record(it *item, kind mtakit.Kind, resp mtakit.Response, o recor
 	}
 	m := it.m
 	rec := mtakit.Record{
-		Kind: kind, ID: it.id, Sender: m.Sender, To: o.to, Queue: it.sched.name, Site: o.site, Size: m.Size, Response: resp,
+		Kind: kind, ID: it.id, Sender: m.Sender, To: o.to, Queue: it.sched.name(), Site: o.site, Size: m.Size, Response: resp,
 		Time: q.now(), Created: it.id.Time(), Tries: it.tries, NodeID: q.cfg.NodeID,
 		ReceptionProtocol: m.MetaString(mtakit.MetaReceptionProtocol), Message: m, Body: it.body,
 	}
@@ -80,7 +80,7 @@ func (q *Queue) recordReception(it *item, body mtakit.Body) {
 	}
 	m := it.m
 	rec := mtakit.Record{
-		Kind: mtakit.Reception, ID: it.id, Sender: m.Sender, To: m.To, Queue: it.sched.name, Size: m.Size, Response: mtakit.Response{Code: 250},
+		Kind: mtakit.Reception, ID: it.id, Sender: m.Sender, To: m.To, Queue: it.sched.name(), Size: m.Size, Response: mtakit.Response{Code: 250},
 		Time: q.now(), Created: it.id.Time(), NodeID: q.cfg.NodeID,
 		ReceptionProtocol: m.MetaString(mtakit.MetaReceptionProtocol), PeerName: m.MetaString(mtakit.MetaEHLODomain),
 		TLSVersion: m.MetaString(mtakit.MetaTLSProtocol), TLSCipher: m.MetaString(mtakit.MetaTLSCipher),

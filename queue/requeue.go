@@ -54,25 +54,39 @@ func (q *Queue) expire(it *item, from owner, site, text string) {
 	q.finish(q.workCtx, it, from)
 }
 
-// requeue returns a message to a scheduled queue for another time, or ends its life if that is over. it.m is there.
+// overdue ends the life of a message in memory whose own expiry time has come. That of its queue is looked at when it is promoted.
+func (q *Queue) overdue(it *item, from owner) bool {
+	sch, now := it.m.Schedule, q.now()
+	if sch == nil || sch.Expires.IsZero() || now.Before(sch.Expires) {
+		return false
+	}
+	q.expire(it, from, "", pastExpiry(now, sch.Expires))
+	return true
+}
+
+func pastExpiry(due, expires time.Time) string {
+	return fmt.Sprintf("Next delivery time would be at %s which exceeds the expiry time %s configured via set_scheduling",
+		mtakit.AppendTimestamp(nil, due), mtakit.AppendTimestamp(nil, expires))
+}
+
+func tooOld(age time.Duration, most mtakit.Duration) string {
+	return fmt.Sprintf("Next delivery time %v > %v", mtakit.Duration(age.Round(time.Second)), most)
+}
+
+// requeue returns a message to a scheduled queue for another time, or ends its life if that is over.
 func (q *Queue) requeue(ctx context.Context, it *item, from owner, how requeue) {
-	m := q.load(ctx, it, from)
-	if m == nil {
+	if q.load(ctx, it, from) == nil {
 		return
 	}
 	now := q.now()
-	c := it.sched.conf.Load()
-	if c == nil || c.err != nil {
-		c = q.defaultConf
-	}
-	delay := how.delay
+	c := q.confNow(it.sched)
+	delay := max(how.delay, 0)
 	switch {
 	case how.counted:
-		delay = delayFor(c.QueueSettings, it.tries) + jitter(c.QueueSettings, uniform(q.seed, it.id, it.tries, 'j'))
+		delay = max(delayFor(c.QueueSettings, it.tries)+jitter(c.QueueSettings, uniform(q.seed, it.id, it.tries, 'j')), time.Second)
 	case !how.hasDelay:
 		delay = spread(uniform(q.seed, it.id, it.tries+int(now.Unix()), 's'))
 	}
-	delay = max(delay, 0)
 	moved := false
 	if q.cfg.Policy.Retry != nil {
 		var done bool
@@ -80,45 +94,45 @@ func (q *Queue) requeue(ctx context.Context, it *item, from owner, how requeue) 
 			return
 		}
 	}
-	if moved { // a new queue: at once, and the attempt counts
+	if how.counted || moved {
 		it.tries++
-		how.counted, delay = false, 0
-		if c = it.sched.conf.Load(); c == nil || c.err != nil {
-			c = q.defaultConf
-		}
 	}
-	due := m.Schedule.Adjust(now.Add(delay))
+	if moved { // a new queue: at once
+		how.counted, delay = false, 0
+		c = q.confNow(it.sched)
+	}
+	due := it.m.Schedule.Adjust(now.Add(delay))
 	age := it.age(now) + delay
 	switch {
-	case m.Schedule != nil && !m.Schedule.Expires.IsZero():
-		if !due.Before(m.Schedule.Expires) {
-			q.expire(it, from, "", fmt.Sprintf("Next delivery time would be at %s which exceeds the expiry time %s configured via set_scheduling",
-				mtakit.AppendTimestamp(nil, due), mtakit.AppendTimestamp(nil, m.Schedule.Expires)))
+	case it.m.Schedule != nil && !it.m.Schedule.Expires.IsZero():
+		if !due.Before(it.m.Schedule.Expires) {
+			q.expire(it, from, "", pastExpiry(due, it.m.Schedule.Expires))
 			return
 		}
 	case how.counted && age > c.MaxAge.Std():
-		it.tries++
 		q.expire(it, from, "", fmt.Sprintf("Next delivery time would be %v after creation, which exceeds max_age=%v", mtakit.Duration(age.Round(time.Second)), c.MaxAge))
 		return
 	case !how.counted && age >= c.MaxAge.Std():
-		q.expire(it, from, "localhost", fmt.Sprintf("Next delivery time %v > %v", mtakit.Duration(age.Round(time.Second)), c.MaxAge))
+		q.expire(it, from, "localhost", tooOld(age, c.MaxAge))
 		return
-	}
-	if how.counted {
-		it.tries++
 	}
 	it.due = due
 	q.park(ctx, it, from, how.reasons)
 }
 
+// confNow is the settings of a queue as far as they are known.
+func (q *Queue) confNow(s *sched) *conf {
+	if c := s.conf.Load(); c != nil && c.err == nil {
+		return c
+	}
+	return q.defaultConf
+}
+
 // askRetry calls Policy.Retry. moved says that the message has another queue now, done that it is no longer ours.
 func (q *Queue) askRetry(ctx context.Context, it *item, from owner, how requeue, delay time.Duration) (_ time.Duration, moved, done bool) {
-	before, err := it.m.DeriveQueue()
-	if err != nil || before != it.sched.name {
-		before = it.sched.name
-	}
-	err = ask(q, ctx, "Retry", func(ctx context.Context) error {
-		return q.cfg.Policy.Retry(ctx, it.m, Failure{Response: how.response, Reasons: how.reasons, Counted: how.counted, Delay: delay})
+	at := it.sched.name()
+	was, err := q.consult(ctx, it, "Retry", func(ctx context.Context, m *mtakit.Message) error {
+		return q.cfg.Policy.Retry(ctx, m, Failure{Response: how.response, Reasons: how.reasons, Counted: how.counted, Delay: delay})
 	})
 	var reject *mtakit.Reject
 	var later *mtakit.Delay
@@ -127,92 +141,76 @@ func (q *Queue) askRetry(ctx context.Context, it *item, from owner, how requeue,
 		q.bounce(it, from, reject.Response, "")
 		return 0, false, true
 	case errors.As(err, &later):
-		delay = max(later.For, 0)
+		delay = patient(later.For)
 	case err != nil:
-		q.log.Error("retry policy failed; the message keeps its queue and time", "id", it.id.String(), "queue", it.sched.name.String(), "err", err)
+		q.log.Error("retry policy failed; the message keeps its queue and time", "id", it.id.String(), "queue", at.String(), "err", err)
 		return delay, false, false
 	}
-	after := it.m.Queue
-	if after == it.sched.name {
-		if after, err = it.m.DeriveQueue(); err != nil {
-			q.log.Error("the queue's name can't be derived; the message keeps its queue", "id", it.id.String(), "err", err)
-			return delay, false, false
-		}
+	to, err := destination(was, it.m, at)
+	if err != nil {
+		q.log.Error("the queue's name can't be derived; the message keeps its queue", "id", it.id.String(), "err", err)
 	}
-	it.changed = true // the callback may have changed metadata
-	if after == before || after == it.sched.name {
+	if to == at {
 		return delay, false, false
 	}
-	it.m.Queue = after
-	q.move(it, from, after)
+	q.move(it, from, to)
 	return 0, true, false
 }
 
 // move gives a message to another scheduled queue.
 func (q *Queue) move(it *item, from owner, to mtakit.QueueName) {
 	old := it.sched
-	it.sched = q.hold(to)
-	q.departed(old, from)
-	old.drop()
+	it.sched, it.changed = q.hold(to), true
+	old.dropFrom(from)
 	if from == ownedByReady || from == ownedBySession {
 		it.sched.shard.mu.Lock()
-		it.sched.inFlight++ // until it is parked
+		it.sched.flowing().inFlight++ // until it is parked
 		it.sched.shard.mu.Unlock()
 	}
 }
 
-// departed counts a message out of the ready queues of s. When the last has gone, what is known of the way is let go too: most queues
-// wait much longer than they send.
-func (q *Queue) departed(s *sched, from owner) {
-	if from != ownedByReady && from != ownedBySession {
-		return
-	}
-	s.shard.mu.Lock()
-	if s.inFlight--; s.inFlight <= 0 && s.due.len() == 0 {
-		s.feed = nil
-	}
-	s.shard.mu.Unlock()
-}
-
 // park stores what has changed and puts the message into the scheduler, or at the end of the due list if its time has come.
 func (q *Queue) park(ctx context.Context, it *item, from owner, why Reasons) {
-	s := it.sched
-	if it.m != nil {
-		it.m.Due, it.m.Tries, it.m.Queue = it.due, it.tries, s.name
-	}
-	q.departed(s, from)
-	if it.due.IsZero() || !it.due.After(q.now()) {
-		s.shard.mu.Lock()
-		it.pass(from, ownedBySched)
-		s.shard.ripe(s, it)
-		s.shard.mu.Unlock()
+	if q.rules.any() && q.obeyBounce(it, from) {
 		return
 	}
-	if err := q.save(ctx, it); err != nil {
-		if !it.stored {
-			// Nowhere to put it: it stays in memory, and is offered again soon.
-			q.log.Error("volatile message can't be stored; it stays in memory", "id", it.id.String(), "err", err)
-			s.shard.mu.Lock()
-			it.pass(from, ownedBySched)
-			s.due.push(q, it)
-			s.waiting++
-			q.waiting.Inc()
-			if s.state == schedIdle {
-				s.shard.block(s, it.due)
-			}
-			s.shard.mu.Unlock()
-			return
+	s := it.sched
+	if it.m != nil {
+		it.m.Due, it.m.Tries, it.m.Queue = it.due, it.tries, s.name()
+	}
+	waits := it.due.After(q.now())
+	if it.changed || waits && !(from == ownedByReception && it.stored) { // what was received was stored with its time
+		if err := q.save(ctx, it); err != nil {
+			q.log.Error("message not saved; a restart would find it as it was before", "id", it.id.String(), "stored", it.stored, "err", err)
 		}
-		q.log.Error("due time and tries not saved; a restart would try the message at once", "id", it.id.String(), "err", err)
+	}
+	if !waits {
+		s.shard.mu.Lock()
+		defer s.shard.mu.Unlock()
+		s.departed(from)
+		it.pass(from, ownedBySched)
+		s.shard.ripe(s, it)
+		return
 	}
 	if !why.has(LoggedTransientFailure) && (len(why) != 1 || why[0] != Enumerated) {
 		q.recordDelayed(it, why)
 	}
+	q.sleep(it, from)
+}
+
+// sleep puts a message into the scheduler. What could not be saved stays in memory meanwhile.
+func (q *Queue) sleep(it *item, from owner) {
+	s := it.sched
 	q.shrink(it)
 	s.shard.mu.Lock()
+	defer s.shard.mu.Unlock()
+	s.departed(from)
 	it.pass(from, ownedByNobody)
+	if !it.saved() {
+		s.shard.keep(it)
+	}
 	s.shard.wait(s, it.id, it.due, it.tries)
-	s.shard.mu.Unlock()
+	s.rest()
 }
 
 // save writes to the spool what a restart must know of a message that has to wait.
@@ -242,7 +240,7 @@ func (q *Queue) giveBack(it *item, from owner, why Reasons) {
 		q.leave(it, from)
 		return
 	}
-	if q.cfg.Policy.Retry != nil {
+	if q.cfg.Policy.Retry != nil && why.has(DispatcherDrop) {
 		q.requeue(q.workCtx, it, from, requeue{reasons: why, response: internal451(1, "returning message to scheduled queue")})
 		return
 	}
@@ -252,17 +250,16 @@ func (q *Queue) giveBack(it *item, from owner, why Reasons) {
 
 // leave is what happens to a message when the engine stops: it stays in the spool, and is written there if it was not.
 func (q *Queue) leave(it *item, from owner) {
-	if !it.stored || it.changed {
-		if it.m != nil {
-			it.m.Due, it.m.Tries, it.m.Queue = it.due, it.tries, it.sched.name
-		}
+	if !it.saved() {
+		it.m.Due, it.m.Tries, it.m.Queue = it.due, it.tries, it.sched.name()
 		if err := q.save(context.WithoutCancel(q.workCtx), it); err != nil {
 			q.log.Error("message not saved at shutdown", "id", it.id.String(), "err", err)
 		}
 	}
-	it.stored = true
-	q.shrink(it)
-	q.departed(it.sched, from)
+	q.release(it)
+	it.sched.shard.mu.Lock()
+	it.sched.departed(from)
+	it.sched.shard.mu.Unlock()
 	it.pass(from, ownedByNobody)
 	q.left.Inc()
 }
@@ -285,11 +282,9 @@ func (q *Queue) finish(ctx context.Context, it *item, from owner) {
 
 // gone ends the life of an item in memory.
 func (q *Queue) gone(it *item, from owner) {
-	it.stored = true // nothing left to save
-	q.shrink(it)
-	q.departed(it.sched, from)
+	q.release(it)
 	it.pass(from, ownedByNobody)
-	it.sched.drop()
+	it.sched.dropFrom(from)
 	q.done.Inc()
 }
 
@@ -310,16 +305,11 @@ func (q *Queue) load(ctx context.Context, it *item, from owner) *mtakit.Message 
 // lost deals with a message that the spool does not give us: removed behind our back it is gone; otherwise it is tried again later.
 func (q *Queue) lost(ctx context.Context, it *item, from owner, err error) {
 	if errors.Is(err, mtakit.ErrNotFound) {
-		q.log.Error("message is no longer in the spool", "id", it.id.String(), "queue", it.sched.name.String())
+		q.log.Error("message is no longer in the spool", "id", it.id.String(), "queue", it.sched.name().String())
 		q.gone(it, from)
 		return
 	}
-	q.log.Error("message can't be read; it is tried again later", "id", it.id.String(), "queue", it.sched.name.String(), "err", err)
+	q.log.Error("message can't be read; it is tried again later", "id", it.id.String(), "queue", it.sched.name().String(), "err", err)
 	it.due = q.now().Add(time.Minute)
-	it.pass(from, ownedByNobody)
-	q.departed(it.sched, from)
-	q.shrink(it)
-	it.sched.shard.mu.Lock()
-	it.sched.shard.wait(it.sched, it.id, it.due, it.tries)
-	it.sched.shard.mu.Unlock()
+	q.sleep(it, from)
 }

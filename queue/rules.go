@@ -90,6 +90,8 @@ type rules struct {
 	q *Queue
 	n atomic.Int32 // rules in force, to look at nothing while there are none
 
+	saving  sync.Mutex    // orders Saves
+	gen     atomic.Uint64 // changes with every rule
 	mu      sync.RWMutex
 	bounce  []*Rule
 	suspend []*Rule
@@ -113,7 +115,10 @@ func (r *rules) add(list *[]*Rule, rule *Rule) *Rule {
 	return rule
 }
 
-func (r *rules) recount() { r.n.Store(int32(len(r.bounce) + len(r.suspend) + len(r.ready))) }
+func (r *rules) recount() {
+	r.gen.Add(1)
+	r.n.Store(int32(len(r.bounce) + len(r.suspend) + len(r.ready)))
+}
 
 func (r *rules) list(list *[]*Rule) []*Rule {
 	now := r.q.now()
@@ -122,6 +127,15 @@ func (r *rules) list(list *[]*Rule) []*Rule {
 	*list = slices.DeleteFunc(*list, func(o *Rule) bool { return !o.Expires.After(now) })
 	r.recount()
 	return slices.Clone(*list)
+}
+
+// prune forgets the rules that have expired: as long as there is a rule, every message is looked at.
+func (r *rules) prune() {
+	if r.any() {
+		r.list(&r.bounce)
+		r.list(&r.suspend)
+		r.q.ReadySuspensions()
+	}
 }
 
 func (r *rules) cancel(list *[]*Rule, id string) error {
@@ -165,6 +179,7 @@ func (r *rules) readySuspended(rq *ready, now time.Time) time.Time {
 // It returns at once, with the rule that is in force from now on.
 func (q *Queue) AdminBounce(rule Match, reason string, expires time.Time, suppressLogging bool) *Rule {
 	r := q.rules.add(&q.rules.bounce, &Rule{Match: rule, Reason: reason, Expires: expires, SuppressLogging: suppressLogging})
+	q.saveRules()
 	q.sweep(&r.Match, func(ctx context.Context, it *item) { q.adminBounce(ctx, it, ownedByPromotion, r) })
 	return r
 }
@@ -172,7 +187,9 @@ func (q *Queue) AdminBounce(rule Match, reason string, expires time.Time, suppre
 // Suspend holds the mail of the queues that the rule matches: what comes due is not promoted but counts as an attempt that failed, so that
 // not everything leaves at once when the suspension ends.
 func (q *Queue) Suspend(rule Match, reason string, expires time.Time) *Rule {
-	return q.rules.add(&q.rules.suspend, &Rule{Match: rule, Reason: reason, Expires: expires})
+	r := q.rules.add(&q.rules.suspend, &Rule{Match: rule, Reason: reason, Expires: expires})
+	q.saveRules()
+	return r
 }
 
 // SuspendReady suspends a ready queue: its messages go by other sources, or wait. A transaction in progress is finished.
@@ -183,12 +200,10 @@ func (q *Queue) SuspendReady(name, reason string, expires time.Time) *ReadyRule 
 	}
 	rule := &ReadyRule{ID: newUUID(), Name: name, Reason: reason, Expires: expires}
 	q.rules.mu.Lock()
-	if q.rules.ready == nil {
-		q.rules.ready = make(map[string]*ReadyRule)
-	}
 	q.rules.ready[name] = rule
 	q.rules.recount()
 	q.rules.mu.Unlock()
+	q.saveRules()
 	q.readyMu.Lock()
 	r := q.ready[name]
 	q.readyMu.Unlock()
@@ -203,8 +218,8 @@ func (q *Queue) SuspendReady(name, reason string, expires time.Time) *ReadyRule 
 // readmit offers a message that a ready queue had to give up to its scheduled queue again, at once.
 func (q *Queue) readmit(it *item) {
 	s := it.sched
-	q.departed(s, ownedBySession)
 	s.shard.mu.Lock()
+	s.departed(ownedBySession)
 	it.pass(ownedBySession, ownedBySched)
 	s.shard.ripe(s, it)
 	s.shard.mu.Unlock()
@@ -233,26 +248,41 @@ func (q *Queue) ReadySuspensions() []*ReadyRule {
 }
 
 // CancelBounce, CancelSuspension and CancelReadySuspension end a rule. The error wraps ErrNoRule if there is none with that id.
-func (q *Queue) CancelBounce(id string) error     { return q.rules.cancel(&q.rules.bounce, id) }
-func (q *Queue) CancelSuspension(id string) error { return q.rules.cancel(&q.rules.suspend, id) }
+func (q *Queue) CancelBounce(id string) error { return q.cancelRule(&q.rules.bounce, id) }
+
+// CancelSuspension ends the suspension of scheduled queues.
+func (q *Queue) CancelSuspension(id string) error { return q.cancelRule(&q.rules.suspend, id) }
+
+func (q *Queue) cancelRule(list *[]*Rule, id string) error {
+	if err := q.rules.cancel(list, id); err != nil {
+		return err
+	}
+	q.saveRules()
+	return nil
+}
 
 // CancelReadySuspension ends the suspension of a ready queue.
 func (q *Queue) CancelReadySuspension(id string) error {
 	q.rules.mu.Lock()
-	defer q.rules.mu.Unlock()
+	found := false
 	for name, r := range q.rules.ready {
 		if r.ID == id {
 			delete(q.rules.ready, name)
 			q.rules.recount()
-			return nil
+			found = true
 		}
 	}
-	return fmt.Errorf("%w: %s", ErrNoRule, id)
+	q.rules.mu.Unlock()
+	if !found {
+		return fmt.Errorf("%w: %s", ErrNoRule, id)
+	}
+	q.saveRules()
+	return nil
 }
 
 // obeyBounce is obeyRules for a message that does not come due yet.
 func (q *Queue) obeyBounce(it *item, from owner) bool {
-	rule := q.rules.find(&q.rules.bounce, it.sched.name, q.now())
+	rule := q.rules.find(&q.rules.bounce, it.sched.name(), q.now())
 	if rule != nil {
 		q.adminBounce(q.workCtx, it, from, rule)
 	}
@@ -262,7 +292,7 @@ func (q *Queue) obeyBounce(it *item, from owner) bool {
 // obeyRules applies the rules for its queue to a message; true means that it has been dealt with.
 func (q *Queue) obeyRules(ctx context.Context, it *item, from owner, site string) bool {
 	now := q.now()
-	name := it.sched.name
+	name := it.sched.name()
 	if rule := q.rules.find(&q.rules.bounce, name, now); rule != nil {
 		q.adminBounce(ctx, it, from, rule)
 		return true
@@ -286,7 +316,7 @@ func (q *Queue) adminBounce(ctx context.Context, it *item, from owner, rule *Rul
 		q.record(it, mtakit.AdminBounce, mtakit.Response{Code: 551, Enhanced: [3]uint16{5, 7, 1},
 			Text: "Administrator bounced with reason: " + rule.Reason}, recordOpts{site: "localhost"})
 	}
-	rule.count(it.sched.name.String())
+	rule.count(it.sched.name().String())
 	q.finish(ctx, it, from)
 }
 
@@ -314,54 +344,53 @@ func (sh *shard) sweep(ctx context.Context, match *Match, do func(context.Contex
 	matches := func(s *sched) bool {
 		m, ok := known[s]
 		if !ok {
-			m = match.Matches(s.name)
+			m = match.Matches(s.name())
 			known[s] = m
 		}
 		return m
 	}
 	var out []*item
-	handle := func() {
+	handle := func() { // with the lock not held meanwhile
+		sh.q.promoting.Add(int64(len(out)))
+		sh.mu.Unlock()
 		for _, it := range out {
 			do(ctx, it)
+			sh.q.promoting.Add(-1)
 		}
 		out = out[:0]
+		sh.mu.Lock()
 	}
 	sh.mu.Lock()
+	defer sh.mu.Unlock()
 	for pos := sh.time.Len(); pos > 0 && ctx.Err() == nil && !sh.q.stopping.Load(); {
 		pos = sh.time.Sweep(pos, sweepStep, func(e wheel.Item) bool {
 			s := sh.scheds[e.Queue]
 			if !matches(s) {
 				return false
 			}
-			it := &item{id: e.ID, sched: s, tries: int(e.Tries), due: fromUnix32(e.Due), stored: true}
-			it.owner.Store(uint32(ownedByPromotion))
-			s.waiting--
-			sh.q.waiting.Dec()
-			out = append(out, it)
+			out = append(out, sh.revive(e, ownedByPromotion))
 			return true
 		})
-		sh.mu.Unlock()
 		handle()
-		sh.mu.Lock()
 	}
 	for slot := 0; slot < len(sh.scheds); slot++ {
 		s := sh.scheds[slot]
 		if s == nil || !matches(s) {
 			continue
 		}
-		for it, ok := s.due.pop(s); ok; it, ok = s.due.pop(s) {
-			s.waiting--
-			sh.q.waiting.Dec()
-			it.pass(ownedBySched, ownedByPromotion)
-			out = append(out, it)
-		}
-		if len(out) > 0 {
-			sh.mu.Unlock()
+		// What do puts back comes behind those that are still to be seen.
+		for n := s.dueLen(); n > 0 && ctx.Err() == nil; {
+			for ; n > 0 && len(out) < sweepStep; n-- {
+				it := s.popDue(ownedByPromotion)
+				if it == nil {
+					n = 0
+					break
+				}
+				out = append(out, it)
+			}
 			handle()
-			sh.mu.Lock()
 		}
 	}
-	sh.mu.Unlock()
 }
 
 // newUUID is a random UUID, version 4.

@@ -24,20 +24,24 @@ type session struct {
 	nxtD     *delivery
 	paid     bool      // cur was announced: its rates are paid for, and its envelope is at the peer already
 	sent     int       // deliveries on this connection
+	vain     int       // connections in a row on which nothing could be attempted
 	lastID   mtakit.ID // the message whose recipients the peer last found too many, and who they were
 	lastTo   map[string]bool
 	to       []string // room for the recipients of a record
+	answered []bool   // of the recipients of a batch
 
 	phase   atomic.Pointer[phase]
-	started time.Time
+	started time.Duration                           // uptime
 	cut     atomic.Pointer[context.CancelCauseFunc] // ends the session at once
 	soft    context.Context                         // ends when no new work is to begin
+	stuck   atomic.Pointer[phase]                   // in which the watchdog found it
 }
 
 // phase is what a session is doing, since when.
 type phase struct {
 	name  string
-	since time.Time
+	since time.Duration // uptime
+	busy  bool          // it has to come to an end by itself
 }
 
 // delivery is a mtakit.Delivery with the room that it keeps from one message to the next. Of the message's recipients the first todo are to be
@@ -58,7 +62,10 @@ func (d *delivery) batch(it *item, most int) {
 	d.Delivery = mtakit.Delivery{Message: it.m, Body: it.body, Rcpts: d.rcpts, Results: d.Results[:0]}
 }
 
-func (s *session) setPhase(name string) { s.phase.Store(&phase{name, s.q.now()}) }
+func (s *session) setPhase(name string) {
+	busy := name == "AttemptingConnection" || name == "DeliveringMessage" || name == "Closing"
+	s.phase.Store(&phase{name, s.q.uptime(), busy})
+}
 
 var (
 	errGraceEnded = errors.New("the grace period of the shutdown has ended")
@@ -71,7 +78,7 @@ func (s *session) run(ctx context.Context) {
 	ctx, cut := context.WithCancelCause(ctx)
 	defer cut(nil)
 	s.cut.Store(&cut)
-	s.started = s.q.now()
+	s.started = s.q.uptime()
 	s.curD, s.nxtD = &delivery{}, &delivery{}
 	s.setPhase("Starting")
 	soft, stopSoft := context.WithCancel(s.q.workCtx)
@@ -81,6 +88,7 @@ func (s *session) run(ctx context.Context) {
 	defer s.end()
 	if err := s.acquire(soft); err != nil {
 		s.q.log.Debug("no connection opened", "ready_queue", s.r.name, "err", err)
+		sleep(soft, time.Second) // there is a session meanwhile, so that no other is opened to fail at once
 		return
 	}
 	if !s.obtain(ctx) || !s.connect(ctx) {
@@ -101,26 +109,31 @@ func (s *session) run(ctx context.Context) {
 
 // end gives everything back, panics included.
 func (s *session) end() {
-	if p := recover(); p != nil {
-		s.q.log.Error("session panicked", "ready_queue", s.r.name, "panic", p, "stack", string(debug.Stack()))
-	}
+	s.caught(recover())
+	defer s.r.leave(s)
+	defer s.releaseLeases()
+	defer func() { s.caught(recover()) }()
 	for _, it := range []*item{s.cur, s.nxt} {
-		if it != nil {
+		if it != nil && owner(it.owner.Load()) == ownedBySession { // a panic may come after the message has left
 			s.q.giveBack(it, ownedBySession, Reasons{DispatcherDrop})
 		}
 	}
 	s.cur, s.nxt = nil, nil
 	s.closeConn()
-	s.releaseLeases()
-	s.r.leave(s)
+}
+
+func (s *session) caught(p any) {
+	if p != nil {
+		s.q.log.Error("session panicked", "ready_queue", s.r.name, "panic", p, "stack", string(debug.Stack()))
+	}
 }
 
 func (s *session) closeConn() {
-	if s.conn != nil {
+	if c := s.conn; c != nil {
 		s.setPhase("Closing")
-		s.conn.Close()
 		s.conn, s.sent, s.lastTo = nil, 0, nil
 		s.r.connections.Dec()
+		c.Close()
 	}
 }
 
@@ -139,10 +152,9 @@ func (s *session) obtain(ctx context.Context) bool {
 		if s.q.stopping.Load() || ctx.Err() != nil {
 			return false
 		}
-		if s.q.rules.any() && !s.q.rules.readySuspended(s.r, s.q.now()).IsZero() || s.q.unhealthy() != nil {
-			for _, it := range s.r.drain() {
-				s.q.giveBack(it, ownedBySession, Reasons{ReadyQueueWasSuspended})
-			}
+		if s.q.rules.any() && !s.q.rules.readySuspended(s.r, s.q.now()).IsZero() || s.q.unhealthy() != nil ||
+			!s.q.sourceSuspended(s.r.path.Load().Source.Name, s.q.now()).IsZero() {
+			s.empty(s.q.readmit)
 			return false
 		}
 		if err := s.extend(ctx); err != nil {
@@ -164,10 +176,29 @@ func (s *session) obtain(ctx context.Context) bool {
 			s.q.giveBack(it, ownedBySession, Reasons{DispatcherDrop})
 			return false
 		}
+		s.cur = it
 		if s.ready(ctx, it, s.curD) {
-			s.cur = it
 			return true
 		}
+		s.cur = nil
+	}
+}
+
+// empty gives do what is in hand and what is in the ready queue now, one after the other. One at a time is in hand while it does, for the case of a
+// panic.
+func (s *session) empty(do func(*item)) {
+	for n := s.r.len(); s.cur != nil || s.nxt != nil || n > 0; {
+		if s.cur == nil {
+			s.cur, s.nxt = s.nxt, nil
+		}
+		if s.cur == nil {
+			n--
+			if s.cur, _ = s.r.take(); s.cur == nil {
+				return
+			}
+		}
+		do(s.cur)
+		s.cur = nil
 	}
 }
 
@@ -177,7 +208,7 @@ func (s *session) ready(ctx context.Context, it *item, d *delivery) bool {
 		return false
 	}
 	m := s.q.load(ctx, it, ownedBySession)
-	if m == nil {
+	if m == nil || s.q.overdue(it, ownedBySession) {
 		return false
 	}
 	if it.body == nil {
@@ -206,6 +237,9 @@ func (s *session) connect(ctx context.Context) bool {
 	}
 	s.setPhase("AttemptingConnection")
 	conn, err := s.q.cfg.Egress.Connect(s.soft, p)
+	if err == nil && conn == nil {
+		err = errors.New("the egress gave no session")
+	}
 	if err == nil {
 		s.connected(conn)
 		return true
@@ -218,7 +252,7 @@ func (s *session) connect(ctx context.Context) bool {
 	if s.soft.Err() != nil {
 		return false
 	}
-	s.failed(ctx, mtakit.Response{Code: 400, Text: mtakit.Internal + "failed to connect to any candidate hosts: " + err.Error()})
+	s.failed(ctx, "failed to connect to any candidate hosts: "+err.Error())
 	if n := s.r.failures.Add(1); int(n) > p.ConsecutiveConnectionFailuresBeforeDelay {
 		s.bulk(ctx, mtakit.Response{Code: 451, Enhanced: [3]uint16{4, 4, 1}, Text: "bulk delay of ready queue: too many successive connection " +
 			"failures where there was no answer from any hosts listed in MX"}, TooManyConnectionFailures)
@@ -233,30 +267,19 @@ func (s *session) connected(conn mtakit.Session) {
 	s.r.connectionsTotal.Inc()
 }
 
-// failed counts an attempt of what is in hand as a temporary failure.
-func (s *session) failed(ctx context.Context, resp mtakit.Response) {
-	for _, it := range []*item{s.cur, s.nxt} {
-		if it != nil {
-			s.r.transfail.Add(int64(len(it.m.To)))
-			s.q.fail(ctx, it, ownedBySession, resp, nil, failure{r: s.r, conn: s.conn})
-		}
-	}
-	s.cur, s.nxt = nil, nil
+// failed counts an attempt of the message in hand as a temporary failure.
+func (s *session) failed(ctx context.Context, text string) {
+	s.r.transfail.Add(int64(len(s.cur.m.To)))
+	s.q.fail(ctx, s.cur, ownedBySession, mtakit.Response{Code: 400, Text: mtakit.Internal + text}, nil, failure{r: s.r, conn: s.conn})
+	s.cur = nil
 }
 
 // bulk settles everything in hand and in the ready queue with one response.
 func (s *session) bulk(ctx context.Context, resp mtakit.Response, why Reason) {
-	all := s.r.drain()
-	for _, it := range []*item{s.cur, s.nxt} {
-		if it != nil {
-			all = append(all, it)
-		}
-	}
-	s.cur, s.nxt = nil, nil
-	for _, it := range all {
+	s.empty(func(it *item) {
 		m := s.q.load(ctx, it, ownedBySession)
 		if m == nil {
-			continue
+			return
 		}
 		if resp.Permanent() {
 			s.r.fail.Add(int64(len(m.To)))
@@ -264,7 +287,7 @@ func (s *session) bulk(ctx context.Context, resp mtakit.Response, why Reason) {
 			s.r.transfail.Add(int64(len(m.To)))
 		}
 		s.q.fail(ctx, it, ownedBySession, resp, Reasons{why}, failure{r: s.r})
-	}
+	})
 }
 
 // rate asks take until it answers 0. A short wait is slept through; one of the idle time or longer sends the whole ready queue back, since
@@ -297,17 +320,10 @@ func (s *session) rate(ctx context.Context, phase string, why Reason, take func(
 // throttled sends what is in hand and in the ready queue back for that long, without counting an attempt.
 func (s *session) throttled(ctx context.Context, wait time.Duration, why Reason) {
 	s.r.shutFor(wait)
-	all := s.r.drain()
-	for _, it := range []*item{s.cur, s.nxt} {
-		if it != nil {
-			all = append(all, it)
-		}
-	}
-	s.cur, s.nxt = nil, nil
-	for _, it := range all {
+	s.empty(func(it *item) {
 		s.q.requeue(ctx, it, ownedBySession, requeue{delay: wait, hasDelay: true, reasons: Reasons{DueTimeWasReached, why},
 			response: internal451(1, "ready queue throttled")})
-	}
+	})
 }
 
 // messageRate takes one unit of each message rate of the path.
@@ -319,11 +335,12 @@ func (s *session) messageRate(ctx context.Context, p *mtakit.Path) (time.Duratio
 }
 
 // follow is what the connection asks for while it sends the message in hand: the next one, if there is one at once and the limits allow. It is not
-// given out when the connection has to be closed or looked at after this one.
+// given out when the connection has to be closed or looked at after this one, and not when there are several recipients: if the peer finds them
+// too many, the rest of them has to come next.
 func (s *session) follow(ctx context.Context) *mtakit.Delivery {
 	p := s.r.path.Load()
-	if s.nxt != nil || s.sent >= p.MaxDeliveriesPerConnection || s.q.stopping.Load() || s.curD.todo > len(s.curD.Rcpts) ||
-		s.q.rules.any() || s.q.unhealthy() != nil || ctx.Err() != nil {
+	if s.nxt != nil || s.sent >= p.MaxDeliveriesPerConnection || s.q.stopping.Load() || s.curD.todo > 1 ||
+		s.q.restricted() || s.q.unhealthy() != nil || ctx.Err() != nil || s.q.pacer != nil && s.q.pacer.Pace(s.q.atOnce) != nil {
 		return nil
 	}
 	it, ok := s.r.take()
@@ -337,15 +354,15 @@ func (s *session) follow(ctx context.Context) *mtakit.Delivery {
 	}
 	if wait, err := s.messageRate(ctx, p); wait > 0 || err != nil {
 		s.nxt = nil
-		s.unattempted(it, DispatcherDrop)
+		s.unattempted(it)
 		return nil
 	}
 	return &s.nxtD.Delivery
 }
 
-// unattempted returns a message that the peer has seen nothing of to the ready queue, or to its scheduled queue if that is gone.
-func (s *session) unattempted(it *item, why Reason) {
+// unattempted returns a message that the peer has seen nothing of to the ready queue, or to its scheduled queue if that is shut or gone.
+func (s *session) unattempted(it *item) {
 	if !s.r.giveBack(it) {
-		s.q.giveBack(it, ownedBySession, Reasons{why})
+		s.q.readmit(it)
 	}
 }

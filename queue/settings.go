@@ -14,7 +14,7 @@ type conf struct {
 	*mtakit.QueueSettings
 	list    *mtakit.Site // for a list of hosts that was configured; nil is: ask the router
 	pool    string
-	fetched time.Time
+	fetched time.Duration // uptime
 	epoch   uint64
 	err     error // in place of the settings: an answer that failed, remembered for failureTTL
 }
@@ -22,8 +22,8 @@ type conf struct {
 // failureTTL is how long the failure of a callback is remembered before it is asked again.
 const failureTTL = time.Minute
 
-func (q *Queue) newConf(s *mtakit.QueueSettings, now time.Time, epoch uint64) (*conf, error) {
-	c := &conf{QueueSettings: s, pool: s.EgressPool, fetched: now, epoch: epoch}
+func newConf(s *mtakit.QueueSettings, up time.Duration, epoch uint64) (*conf, error) {
+	c := &conf{QueueSettings: s, pool: s.EgressPool, fetched: up, epoch: epoch}
 	if c.pool == "" {
 		c.pool = mtakit.Unspecified
 	}
@@ -61,57 +61,93 @@ func listSite(p *mtakit.SMTPProtocol) (*mtakit.Site, error) {
 	return site, nil
 }
 
-// stale says whether an answer is due for renewal.
-func stale(now, fetched time.Time, epoch, current uint64, interval mtakit.Duration, s mtakit.RefreshStrategy) bool {
-	if s == mtakit.RefreshEpoch {
-		return epoch != current
+// stale says whether an answer that is so old is due for renewal.
+func stale(age time.Duration, sameEpoch bool, interval mtakit.Duration, s mtakit.RefreshStrategy) bool {
+	return !sameEpoch || s != mtakit.RefreshEpoch && age >= interval.Std()
+}
+
+func (c *conf) stale(up time.Duration, epoch uint64) bool {
+	return stale(up-c.fetched, c.epoch == epoch, c.RefreshInterval, c.RefreshStrategy)
+}
+
+// confs makes queues for which policy gives the same pointer share what is made of it: there may be a million.
+type confs struct {
+	mu sync.Mutex
+	m  map[*mtakit.QueueSettings]*conf
+}
+
+// of is newConf, or the result of a moment ago.
+func (cs *confs) of(s *mtakit.QueueSettings, up time.Duration, epoch uint64) (*conf, error) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	if c := cs.m[s]; c != nil && c.epoch == epoch && up-c.fetched < time.Second {
+		return c, nil
 	}
-	return epoch != current || now.Sub(fetched) >= interval.Std()
+	c, err := newConf(s, up, epoch)
+	if err != nil {
+		return nil, err
+	}
+	if cs.m == nil || len(cs.m) >= 1024 { // a policy that makes new ones each time
+		cs.m = make(map[*mtakit.QueueSettings]*conf)
+	}
+	cs.m[s] = c
+	return c, nil
 }
 
 // confOf returns the settings of s, asking for them if there are none. An answer that is out of date is returned while it is renewed
 // in the background.
 func (q *Queue) confOf(ctx context.Context, s *sched) (*conf, error) {
-	now := q.now()
+	up, epoch := q.uptime(), q.epoch.Load()
 	c := s.conf.Load()
 	switch {
-	case c == nil, c.err != nil && now.Sub(c.fetched) >= failureTTL:
-		return q.fetchConf(ctx, s, c)
+	case c == nil, c.err != nil && (up-c.fetched >= failureTTL || c.epoch != epoch):
+		return q.fetchConf(ctx, s, s.name(), c)
 	case c.err != nil:
 		return nil, c.err
-	case stale(now, c.fetched, c.epoch, q.epoch.Load(), c.RefreshInterval, c.RefreshStrategy) && q.cfg.Policy.Settings != nil:
-		q.refresh(s, func(ctx context.Context) { q.fetchConf(ctx, s, c) })
+	case q.cfg.Policy.Settings != nil && c.stale(up, epoch):
+		name := s.name() // now: s may be forgotten meanwhile
+		q.refresh(s, func(ctx context.Context) { q.fetchConf(ctx, s, name, c) })
 	}
 	return c, nil
 }
 
+// reserved are the queues whose settings policy is not asked for.
+func (q *Queue) reserved(name mtakit.QueueName) *conf {
+	if name == deferredInject {
+		return q.deferredConf
+	}
+	return nil
+}
+
 // fetchConf asks for the settings and keeps the answer. If there was a good one, a failure keeps that in force.
-func (q *Queue) fetchConf(ctx context.Context, s *sched, old *conf) (*conf, error) {
-	epoch, now := q.epoch.Load(), q.now()
-	if q.cfg.Policy.Settings == nil {
-		c := q.defaultConf
+func (q *Queue) fetchConf(ctx context.Context, s *sched, name mtakit.QueueName, old *conf) (*conf, error) {
+	epoch, up := q.epoch.Load(), q.uptime()
+	c := q.reserved(name)
+	if c == nil && q.cfg.Policy.Settings == nil {
+		c = q.defaultConf
+	}
+	if c != nil {
 		s.conf.Store(c)
 		return c, nil
 	}
 	set, err := guard(q, ctx, "Settings", func(ctx context.Context) (*mtakit.QueueSettings, error) {
-		return q.cfg.Policy.Settings(ctx, s.name)
+		return q.cfg.Policy.Settings(ctx, name)
 	})
-	var c *conf
 	if err == nil {
 		if set == nil {
 			set = q.defaultConf.QueueSettings
 		}
-		c, err = q.newConf(set, now, epoch)
+		c, err = q.confs.of(set, up, epoch)
 	}
 	if err != nil {
-		q.log.Error("settings of queue not available", "queue", s.name.String(), "err", err)
+		q.log.Error("settings of queue not available", "queue", name.String(), "err", err)
 		if old != nil && old.err == nil {
 			again := *old
-			again.fetched, again.epoch = now, epoch
+			again.fetched, again.epoch = up, epoch
 			s.conf.CompareAndSwap(old, &again)
 			return &again, nil
 		}
-		s.conf.Store(&conf{err: err, fetched: now})
+		s.conf.Store(&conf{err: err, fetched: up, epoch: epoch})
 		return nil, err
 	}
 	s.conf.Store(c)
@@ -154,14 +190,14 @@ type named[T any] struct {
 type namedEntry[T any] struct {
 	v       *T
 	ttl     time.Duration
-	fetched time.Time
+	fetched time.Duration // uptime
 	epoch   uint64
 	err     error
 }
 
 // get returns what is known under name, asking fetch for it if there is nothing, and in the background if it is out of date.
 func (n *named[T]) get(q *Queue, ctx context.Context, name string, fetch func(context.Context) (*T, time.Duration, error)) (*T, error) {
-	now, epoch := q.now(), q.epoch.Load()
+	up, epoch := q.uptime(), q.epoch.Load()
 	n.mu.Lock()
 	e := n.m[name]
 	n.mu.Unlock()
@@ -176,15 +212,15 @@ func (n *named[T]) get(q *Queue, ctx context.Context, name string, fetch func(co
 		if n.m == nil || len(n.m) >= 65536 { // names come from policy; a runaway one shall not take the memory
 			n.m = make(map[string]*namedEntry[T])
 		}
-		n.m[name] = &namedEntry[T]{v: v, ttl: ttl, fetched: now, epoch: epoch, err: err}
+		n.m[name] = &namedEntry[T]{v: v, ttl: ttl, fetched: up, epoch: epoch, err: err}
 		return v, err
 	}
 	switch {
-	case e == nil, e.err != nil && (now.Sub(e.fetched) >= failureTTL || e.epoch != epoch):
+	case e == nil, e.err != nil && (up-e.fetched >= failureTTL || e.epoch != epoch):
 		return load(ctx)
 	case e.err != nil:
 		return nil, e.err
-	case e.epoch != epoch || now.Sub(e.fetched) >= e.ttl:
+	case e.epoch != epoch || up-e.fetched >= e.ttl:
 		q.refresh(e, func(ctx context.Context) { load(ctx) })
 	}
 	return e.v, nil

@@ -57,25 +57,22 @@ func (w *workList) turn(s *sched) {
 	sh.mu.Unlock()
 	for range turn {
 		sh.mu.Lock()
-		it, ok := s.due.pop(s)
-		if !ok {
+		it := s.popDue(ownedByPromotion)
+		if it == nil {
 			s.state = schedIdle
 			sh.mu.Unlock()
 			return
 		}
-		s.waiting--
-		w.q.waiting.Dec()
 		w.q.promoting.Add(1)
-		it.pass(ownedBySched, ownedByPromotion)
 		sh.mu.Unlock()
-		stop := w.promote(s, it)
+		blocked := w.promote(s, it)
 		w.q.promoting.Add(-1)
-		if stop {
+		if blocked {
 			return
 		}
 	}
 	sh.mu.Lock()
-	if s.due.len() > 0 {
+	if s.dueLen() > 0 {
 		sh.enlist(s)
 	} else {
 		s.state = schedIdle
@@ -87,7 +84,7 @@ func (w *workList) turn(s *sched) {
 func (w *workList) promote(s *sched, it *item) (blocked bool) {
 	defer func() {
 		if p := recover(); p != nil {
-			w.q.log.Error("promotion panicked", "id", it.id.String(), "queue", s.name.String(), "panic", p, "stack", string(debug.Stack()))
+			w.q.log.Error("promotion panicked", "id", it.id.String(), "queue", s.name().String(), "panic", p, "stack", string(debug.Stack()))
 			if owner(it.owner.Load()) == ownedByPromotion {
 				w.q.giveBack(it, ownedByPromotion, Reasons{FailedToInsertIntoReadyQueue})
 			}

@@ -19,22 +19,28 @@ import (
 // Table is a set of names that are in use. The zero value is empty; it must not be copied after use.
 type Table struct {
 	seed   maphash.Seed
-	chunks []*[perChunk]record
+	chunks []*[perChunk]Ref
 	free   uint32   // head of the list of free records, one more than its number; 0 is none
 	made   uint32   // records that were ever used
 	index  []uint32 // open addressing with linear probing: one more than a record's number, 0 is free; a power of two
 	n      int
 }
 
-// record is a name, or free with the next free one in refs.
-type record struct {
+// Ref is a name in a table, or free with the next free one in refs. Reading the name needs no lock, whatever else is done with the table.
+type Ref struct {
 	text string    // campaign, tenant, domain and routing in one string
 	ends [3]uint32 // where the first three end
 	hash uint32
 	refs uint32
 }
 
-// perChunk times the 40 bytes of a record is a whole number of pages.
+// Name returns the name as [Table.Name] does.
+func (r *Ref) Name() mtakit.QueueName {
+	s, e := r.text, r.ends
+	return mtakit.QueueName{Campaign: s[:e[0]], Tenant: s[e[0]:e[1]], Domain: s[e[1]:e[2]], Routing: s[e[2]:]}
+}
+
+// perChunk times the 40 bytes of a Ref is a whole number of pages.
 const perChunk = 1024
 
 // Len is how many names are in use.
@@ -50,13 +56,13 @@ func (t *Table) Acquire(q mtakit.QueueName) uint32 {
 	mask := uint32(len(t.index) - 1)
 	i := hash & mask
 	for ; t.index[i] != 0; i = (i + 1) & mask {
-		if r := t.at(t.index[i] - 1); r.hash == hash && r.name() == q {
+		if r := t.at(t.index[i] - 1); r.hash == hash && r.Name() == q {
 			r.refs++
 			return t.index[i] - 1
 		}
 	}
 	n := t.alloc()
-	*t.at(n) = newRecord(q, hash)
+	*t.at(n) = newRef(q, hash)
 	t.index[i] = n + 1
 	if t.n++; t.n > len(t.index)/4*3 {
 		t.grow()
@@ -66,7 +72,10 @@ func (t *Table) Acquire(q mtakit.QueueName) uint32 {
 
 // Name returns the name with number n, which is in use. Its parts share memory with each other and with every other return
 // for n, and stay valid after n has been released.
-func (t *Table) Name(n uint32) mtakit.QueueName { return t.at(n).name() }
+func (t *Table) Name(n uint32) mtakit.QueueName { return t.at(n).Name() }
+
+// Ref returns a handle of the name with number n, which is in use. It is valid until n is released.
+func (t *Table) Ref(n uint32) *Ref { return t.at(n) }
 
 // Release takes back one Acquire. After the last one the number may stand for another name.
 func (t *Table) Release(n uint32) {
@@ -75,14 +84,14 @@ func (t *Table) Release(n uint32) {
 		return
 	}
 	t.unindex(n)
-	*r = record{refs: t.free}
+	*r = Ref{refs: t.free}
 	t.free = n + 1
 	if t.n--; t.n == 0 && t.made > perChunk {
 		*t = Table{} // nobody holds a number: the memory of busier times can go
 	}
 }
 
-func (t *Table) at(n uint32) *record { return &t.chunks[n/perChunk][n%perChunk] }
+func (t *Table) at(n uint32) *Ref { return &t.chunks[n/perChunk][n%perChunk] }
 
 func (t *Table) alloc() uint32 {
 	if t.free != 0 {
@@ -92,7 +101,7 @@ func (t *Table) alloc() uint32 {
 	}
 	n := t.made
 	if n/perChunk == uint32(len(t.chunks)) {
-		t.chunks = append(t.chunks, new([perChunk]record))
+		t.chunks = append(t.chunks, new([perChunk]Ref))
 	}
 	t.made++
 	return n
@@ -131,17 +140,12 @@ func (t *Table) unindex(n uint32) {
 	t.index[gap] = 0
 }
 
-func newRecord(q mtakit.QueueName, hash uint32) record {
-	r := record{text: q.Campaign + q.Tenant + q.Domain + q.Routing, hash: hash, refs: 1}
+func newRef(q mtakit.QueueName, hash uint32) Ref {
+	r := Ref{text: q.Campaign + q.Tenant + q.Domain + q.Routing, hash: hash, refs: 1}
 	end := 0
 	for i, s := range [...]string{q.Campaign, q.Tenant, q.Domain} {
 		end += len(s)
 		r.ends[i] = uint32(end)
 	}
 	return r
-}
-
-func (r *record) name() mtakit.QueueName {
-	s, e := r.text, r.ends
-	return mtakit.QueueName{Campaign: s[:e[0]], Tenant: s[e[0]:e[1]], Domain: s[e[1]:e[2]], Routing: s[e[2]:]}
 }

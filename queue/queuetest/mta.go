@@ -97,7 +97,7 @@ func (m *MTA) start() {
 	cfg := queue.Config{
 		Spool: m.spool, Router: mtakit.RouterFunc(m.route), Egress: mtakit.EgressFunc(m.connect), Record: mtakit.RecorderFunc(m.record),
 		Policy: m.opts.Policy, IDs: m.ids, Seed: m.opts.Seed, NodeID: "00000000-0000-4000-8000-000000000000",
-		Log: slog.New(slog.NewTextHandler(m.t.Output(), nil)),
+		Log: slog.New(slog.NewTextHandler(m.t.Output(), nil)), MemoryLimit: -1,
 	}
 	if m.opts.Change != nil {
 		m.opts.Change(&cfg)

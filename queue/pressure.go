@@ -1,0 +1,118 @@
+package queue
+
+import (
+	"context"
+	"errors"
+
+	"github.com/mtakit/mtakit"
+	"github.com/mtakit/mtakit/internal/pressure"
+)
+
+// ErrOverloaded: memory is short. Answer 452, try later; what was accepted goes on.
+var ErrOverloaded = errors.New("queue: load shedding: memory is short")
+
+// Overloaded is ErrOverloaded while memory is short, else nil. It costs next to nothing.
+func (q *Queue) Overloaded() error {
+	if q.memory != nil && q.memory.Status() == pressure.None {
+		return ErrOverloaded
+	}
+	return nil
+}
+
+// samplePressure looks at the memory in use. When it gets short, messages in ready queues are let go: bodies and envelopes, never the entries.
+func (q *Queue) samplePressure() {
+	if q.memory == nil {
+		return
+	}
+	before := q.memory.Status()
+	now := q.memory.Sample()
+	if now == before || now == pressure.OK {
+		return
+	}
+	q.log.Warn("memory is getting short", "status", now.String(), "resident", q.resident.Load())
+	q.readyMu.Lock()
+	all := make([]*ready, 0, len(q.ready))
+	for _, r := range q.ready {
+		all = append(all, r)
+	}
+	q.readyMu.Unlock()
+	for _, r := range all {
+		r.shrink(now == pressure.None)
+	}
+}
+
+// shrink lets go of what the messages in r have in memory, as the path says. What was never saved is saved first, once: if that fails it stays
+// until the next time that memory gets short.
+func (r *ready) shrink(none bool) {
+	p := r.path.Load()
+	policy := p.LowMemoryReductionPolicy
+	if none {
+		policy = p.NoMemoryReductionPolicy
+	}
+	if policy == mtakit.NoShrink {
+		return
+	}
+	var unsaved []*item
+	r.mu.Lock()
+	for i := range r.lanes.len() {
+		l := r.lanes.at(i)
+		for n := l.q.len(); n > 0; n-- {
+			it, _ := l.q.popFront()
+			switch {
+			case !it.stored:
+				it.pass(ownedByReady, ownedBySession)
+				r.n--
+				unsaved = append(unsaved, it)
+				continue
+			case policy == mtakit.ShrinkData:
+				r.q.shrinkData(it)
+			case !it.changed:
+				r.q.shrink(it)
+			}
+			l.q.pushBack(it)
+		}
+	}
+	r.dropEmptyLanes()
+	r.mu.Unlock()
+	for _, it := range unsaved {
+		if err := r.q.save(context.WithoutCancel(r.q.workCtx), it); err != nil {
+			r.q.log.Error("volatile message not saved; it stays in memory", "id", it.id.String(), "err", err)
+		} else {
+			r.q.shrink(it)
+		}
+		r.q.readmit(it)
+	}
+}
+
+// dropEmptyLanes is called with mu held.
+func (r *ready) dropEmptyLanes() {
+	for range r.lanes.len() {
+		l, _ := r.lanes.popFront()
+		if l.q.len() == 0 {
+			delete(r.bySched, l.s)
+			continue
+		}
+		r.lanes.pushBack(l)
+	}
+}
+
+// shrinkData lets go of the body only.
+func (q *Queue) shrinkData(it *item) {
+	if it.body != nil {
+		it.body.Close()
+		it.body = nil
+	}
+	if it.charge > residentOverhead {
+		q.resident.Add(residentOverhead - it.charge)
+		it.charge = residentOverhead
+	}
+}
+
+// idealNow is ideal, but for a time in which memory is short.
+func (q *Queue) idealNow(n, limit int) int {
+	i := ideal(n, limit)
+	if q.Overloaded() != nil {
+		return min(i, 2)
+	}
+	return i
+}
