@@ -16,6 +16,7 @@ import (
 	"net/http/pprof"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -63,11 +64,12 @@ func serve(ctx context.Context, f *flags, out *os.File, log *slog.Logger) (err e
 	egress := &smtpclient.Egress{Resolver: resolver, Hostname: f.Hostname, Log: log}
 	q, err := queue.New(queue.Config{
 		Spool: store, Router: router, Egress: egress, Record: events, IDs: ids, NodeID: node, Log: log,
-		Policy: data.policy(), Throttles: data.throttles, GracePeriod: f.ShutdownTimeout,
+		Policy: data.policy(), Throttles: data.throttles, GracePeriod: f.ShutdownTimeout, State: queue.StateFile(filepath.Join(f.Data, "rules.json")),
 	})
 	if err != nil {
 		return err
 	}
+	egress.SourceFailed = q.SourceFailed
 	changed := q.BumpEpoch
 	data.changed.Store(&changed)
 	// Mail is refused for now while the disk is full or the spool unwell.
@@ -81,6 +83,9 @@ func serve(ctx context.Context, f *flags, out *os.File, log *slog.Logger) (err e
 			}
 			if err := events.Err(); err != nil {
 				return fmt.Errorf("%w: %w", mtakit.ErrSpoolFull, err)
+			}
+			if q.Overloaded() != nil {
+				return smtpserver.ErrOverloaded
 			}
 			return nil
 		},
