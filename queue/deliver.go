@@ -121,10 +121,8 @@ func (s *session) settle(ctx context.Context, err error) {
 	}
 	if err == nil && d.todo > 0 {
 		if it.changed && it.stored { // a crash must not repeat what is done
-			if err := s.q.cfg.Spool.Update(ctx, it.m); err != nil {
+			if err := s.q.save(ctx, it); err != nil {
 				s.q.log.Error("remaining recipients not saved; a crash now would repeat the others", "id", it.id.String(), "err", err)
-			} else {
-				it.changed = false
 			}
 		}
 		d.batch(it, s.r.path.Load().MaxRecipientsPerBatch)

@@ -437,6 +437,19 @@ func (q *Queue) Submit(ctx context.Context, batch []mtakit.Submission, d mtakit.
 			return fmt.Errorf("queue: the event log has no room: %w", err)
 		}
 	}
+	if err := q.submit(ctx, batch, d); err != nil {
+		return err
+	}
+	if q.flusher != nil { // with no lock held either
+		if err := q.flusher.Flush(ctx); err != nil {
+			q.log.Error("event log not written before a message is acknowledged", "id", batch[0].Message.ID.String(), "err", err)
+		}
+	}
+	return nil
+}
+
+// submit is Submit but for the event log.
+func (q *Queue) submit(ctx context.Context, batch []mtakit.Submission, d mtakit.Durability) error {
 	q.admitting.RLock()
 	defer q.admitting.RUnlock()
 	if q.stopping.Load() {

@@ -216,6 +216,9 @@ func (q *Queue) sleep(it *item, from owner) {
 // save writes to the spool what a restart must know of a message that has to wait.
 func (q *Queue) save(ctx context.Context, it *item) error {
 	ctx = context.WithoutCancel(ctx)
+	if err := q.flush(); err != nil {
+		return err
+	}
 	switch {
 	case !it.stored:
 		if err := q.cfg.Spool.Store(ctx, []mtakit.Submission{{Message: it.m, Body: it.body}}, mtakit.Buffered); err != nil {
@@ -264,14 +267,26 @@ func (q *Queue) leave(it *item, from owner) {
 	q.left.Inc()
 }
 
+// flush waits until what was recorded is written, before a step that makes it irreversible: what a crash leaves in the log is never behind the spool. While
+// the disk doesn't take it this waits, until the grace period of a shutdown has ended.
+func (q *Queue) flush() error {
+	if q.flusher == nil {
+		return nil
+	}
+	if err := q.flusher.Flush(q.deliverCtx); err != nil {
+		return fmt.Errorf("event log not written: %w", err)
+	}
+	return nil
+}
+
 // finish forgets a message whose last recipient is done.
 func (q *Queue) finish(ctx context.Context, it *item, from owner) {
 	ctx = context.WithoutCancel(ctx)
 	if it.stored {
-		if q.flusher != nil {
-			if err := q.flusher.Flush(ctx); err != nil {
-				q.log.Error("event log not written before a message leaves the spool", "id", it.id.String(), "err", err)
-			}
+		if err := q.flush(); err != nil {
+			q.log.Error("message is done but stays in the spool; a restart delivers it again", "id", it.id.String(), "err", err)
+			q.leave(it, from)
+			return
 		}
 		if err := q.cfg.Spool.Remove(ctx, it.id); err != nil && !errors.Is(err, mtakit.ErrNotFound) {
 			q.log.Error("message done but still in the spool; a restart would deliver it again", "id", it.id.String(), "err", err)

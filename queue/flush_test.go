@@ -1,0 +1,143 @@
+package queue_test
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mtakit/mtakit"
+	"github.com/mtakit/mtakit/queue"
+)
+
+// written is a spool and a recorder that note in which order they are called.
+type written struct {
+	*mem
+	mu     sync.Mutex
+	events []string
+	fails  bool
+}
+
+func (w *written) note(s string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.events = append(w.events, s)
+}
+
+func (w *written) Record(r *mtakit.Record)    { w.note(string(r.Kind)) }
+func (w *written) Pace(context.Context) error { return nil }
+func (w *written) Flush(ctx context.Context) error {
+	if w.fails {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	w.note("flush")
+	return nil
+}
+
+func (w *written) Store(ctx context.Context, b []mtakit.Submission, d mtakit.Durability) error {
+	w.note("store")
+	return w.mem.Store(ctx, b, d)
+}
+
+func (w *written) Update(ctx context.Context, m *mtakit.Message) error {
+	w.note("update")
+	return w.mem.Update(ctx, m)
+}
+
+func (w *written) Reschedule(ctx context.Context, id mtakit.ID, due time.Time, tries int) error {
+	w.note("reschedule")
+	return w.mem.Reschedule(ctx, id, due, tries)
+}
+
+func (w *written) Remove(ctx context.Context, id mtakit.ID) error {
+	w.note("remove")
+	return w.mem.Remove(ctx, id)
+}
+
+func (w *written) run(t *testing.T, replies ...int) (q *queue.Queue, stop func()) {
+	t.Helper()
+	n := 0
+	q, err := queue.New(queue.Config{
+		Spool: w, Record: w, GracePeriod: 10 * time.Second,
+		Router: mtakit.RouterFunc(func(context.Context, string) (*mtakit.Site, error) { return mtakit.ListSite("mx.test") }),
+		Egress: mtakit.EgressFunc(func(context.Context, *mtakit.Path) (mtakit.Session, error) {
+			return &fakeSession{func(*mtakit.Delivery) mtakit.Response {
+				n++
+				return mtakit.Response{Code: replies[min(n, len(replies))-1]}
+			}}, nil
+		}),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- q.Run(ctx) }()
+	return q, func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// What the event log tells is written before each step that makes it irreversible.
+func TestLogBeforeSpool(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		to      []string
+		replies []int
+		want    []string
+	}{
+		{"delivered", []string{"a@x.test"}, []int{250}, []string{"store", "Reception", "flush", "acknowledged", "Delivery", "flush", "remove"}},
+		{"deferred", []string{"a@x.test"}, []int{451, 250}, []string{"store", "Reception", "flush", "acknowledged", "TransientFailure", "flush", "reschedule",
+			"Delivery", "flush", "remove"}},
+		{"in part", []string{"a@x.test", "b@x.test"}, []int{250, 451, 250}, []string{"store", "Reception", "flush", "acknowledged", "Delivery", "TransientFailure",
+			"flush", "update", "Delivery", "flush", "remove"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := &written{mem: &mem{m: map[mtakit.ID]mtakit.Submission{}}}
+				q, stop := w.run(t, tt.replies...)
+				// A message for later: what follows its acknowledgement comes after it.
+				due := time.Now().Add(time.Second)
+				if err := q.Submit(t.Context(), []mtakit.Submission{{Message: &mtakit.Message{To: tt.to, Due: due}, Body: mtakit.Bytes("x\r\n")}}, mtakit.Durable); err != nil {
+					t.Fatal(err)
+				}
+				w.note("acknowledged")
+				time.Sleep(2 * time.Hour)
+				stop()
+				events := slices.DeleteFunc(w.events, func(s string) bool { return s == string(mtakit.Delayed) })
+				if !slices.Equal(events, tt.want) {
+					t.Errorf("order is\n%v, want\n%v", events, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// While the log can't be written nothing leaves the spool, and a shutdown ends all the same.
+func TestLogNotWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &written{mem: &mem{m: map[mtakit.ID]mtakit.Submission{}}}
+		q, stop := w.run(t, 250)
+		w.fails = true
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := q.Submit(ctx, []mtakit.Submission{{Message: &mtakit.Message{To: []string{"a@x.test"}}, Body: mtakit.Bytes("x\r\n")}}, mtakit.Durable); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		start := time.Now()
+		stop()
+		if d := time.Since(start); d > 10*time.Second {
+			t.Errorf("the shutdown took %v", d)
+		}
+		if len(w.m) != 1 || slices.Contains(w.events, "remove") {
+			t.Errorf("%d messages are in the spool, want 1; %v", len(w.m), w.events)
+		}
+	})
+}
