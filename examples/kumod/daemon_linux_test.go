@@ -8,7 +8,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -17,7 +16,6 @@ import (
 	"regexp"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -27,11 +25,6 @@ import (
 
 // The test binary is kumod itself when asKumod is set, so that daemons under test are real processes, with the race detector where the test has it.
 const asKumod = "MTAKIT_TEST_RUN_KUMOD"
-
-var (
-	kills    = flag.Int("kills", 3, "how often TestKill kills the daemon")
-	killLoad = flag.Int("kill-connections", 20, "connections that load the daemon in TestKill")
-)
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asKumod) != "" {
@@ -198,71 +191,6 @@ func (d *daemon) drained(most time.Duration) {
 	}
 }
 
-// Nothing that was acknowledged is lost by kill -9, and repeats are only what was in flight: at most two messages (one being sent, one
-// announced) for each connection that was open.
-func TestKill(t *testing.T) {
-	dir := t.TempDir()
-	peer := smtptest.NewPeer(t, nil)
-	args := []string{"--data", dir, "--relay-to", peer.Addr().String()}
-	var mu sync.Mutex
-	acked := make(map[string]bool)
-	var next atomic.Int64
-	inFlight := 0
-	for round := range *kills {
-		d := start(t, nil, args...)
-		stop := make(chan struct{})
-		var wg sync.WaitGroup
-		for range *killLoad {
-			wg.Add(1)
-			go func() {
-				defer wg.Done()
-				c, err := dial(d.smtp)
-				if err != nil {
-					return
-				}
-				defer c.Close()
-				for {
-					select {
-					case <-stop:
-						return
-					default:
-					}
-					id := fmt.Sprintf("m%d", next.Add(1))
-					if c.send("a@x.test", "b@dest.test", "X-Ledger: "+id+"\r\nSubject: "+strings.Repeat("x", 500)+"\r\n\r\ntext\r\n") != nil {
-						return
-					}
-					mu.Lock()
-					acked[id] = true
-					mu.Unlock()
-				}
-			}()
-		}
-		<-time.After(time.Duration(200+rand.IntN(400)) * time.Millisecond)
-		inFlight += connections(t, d)
-		d.kill()
-		close(stop)
-		wg.Wait()
-		t.Logf("round %d: %d acknowledged so far", round, len(acked))
-	}
-	d := start(t, nil, args...)
-	d.drained(30 * time.Second)
-	d.stop()
-	got := counted(peer)
-	repeats := 0
-	for id := range acked {
-		if got[id] == 0 {
-			t.Errorf("message %s was acknowledged and is lost", id)
-		}
-	}
-	for _, n := range got {
-		repeats += n - 1
-	}
-	if repeats > inFlight {
-		t.Errorf("%d messages arrived more than once; %d connections were open at the kills", repeats, inFlight)
-	}
-	t.Logf("%d acknowledged, %d arrived, %d repeated, %d connections open at the kills", len(acked), len(got), repeats, inFlight)
-}
-
 // A shutdown under load loses nothing and repeats nothing.
 func TestShutdownUnderLoad(t *testing.T) {
 	dir := t.TempDir()
@@ -306,54 +234,6 @@ func TestShutdownUnderLoad(t *testing.T) {
 		}
 		return true
 	})
-}
-
-// A failing fdatasync gives no 250, and nothing that was acknowledged is lost.
-func TestSyncFails(t *testing.T) {
-	strace, err := exec.LookPath("strace")
-	if err != nil {
-		t.Skip("strace is not here")
-	}
-	for name, inject := range map[string]string{"EIO": "error=EIO:when=20+3", "kill": "signal=KILL:when=25"} {
-		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			peer := smtptest.NewPeer(t, nil)
-			args := []string{"--data", dir, "--relay-to", peer.Addr().String()}
-			d := start(t, []string{strace, "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", "inject=fdatasync:" + inject}, args...)
-			acked := make(map[string]bool)
-			refused := 0
-			for i := 0; i < 300 && refused < 40; i++ {
-				c, err := dial(d.smtp)
-				if err != nil {
-					refused++
-					continue
-				}
-				for j := range 20 {
-					id := fmt.Sprintf("%s-%d-%d", name, i, j)
-					if c.send("a@x.test", "b@dest.test", "X-Ledger: "+id+"\r\n\r\ntext\r\n") != nil {
-						refused++
-						break
-					}
-					acked[id] = true
-				}
-				c.Close()
-			}
-			if refused == 0 {
-				t.Error("no failure was felt: the injection did not work")
-			}
-			d.kill()
-			d = start(t, nil, args...)
-			d.drained(30 * time.Second)
-			d.stop()
-			got := counted(peer)
-			for id := range acked {
-				if got[id] == 0 {
-					t.Errorf("message %s was acknowledged and is lost", id)
-				}
-			}
-			t.Logf("%d acknowledged, %d arrived, %d refusals", len(acked), len(got), refused)
-		})
-	}
 }
 
 // Messages arrive byte for byte behind the trace headers.

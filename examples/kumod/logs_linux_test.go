@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -115,24 +114,4 @@ func checkStreams(t testing.TB, records []mtakit.Record) {
 		}
 		next[r.Stream] = max(next[r.Stream], r.Seq)
 	}
-}
-
-// logged is how often the records say that a message came and that it left, by the local part of its recipient.
-type logged struct{ came, left map[string]int }
-
-func count(records []mtakit.Record) logged {
-	l := logged{map[string]int{}, map[string]int{}}
-	for i := range records {
-		r := &records[i]
-		for _, to := range r.To {
-			id, _, _ := strings.Cut(to, "@")
-			switch r.Kind {
-			case mtakit.Reception:
-				l.came[id]++
-			case mtakit.Delivered, mtakit.Bounce, mtakit.Expiration, mtakit.AdminBounce:
-				l.left[id]++
-			}
-		}
-	}
-	return l
 }

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"flag"
+	"math/rand/v2"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/mtakit/mtakit"
+)
+
+var (
+	kills    = flag.Int("kills", 3, "how often TestKill and TestKillWhileDeferred kill the daemon")
+	killLoad = flag.Int("kill-connections", 20, "connections that load the daemon in them")
+)
+
+// Nothing that was acknowledged is lost by kill -9, and repeats are only what was in flight: at most one message for each connection to the
+// destination. The log tells of the arrival and the end of each.
+func TestKill(t *testing.T) {
+	dir, dest := t.TempDir(), newMX(t, "")
+	args := []string{"--data", dir, "--relay-to", dest.addr()}
+	var l load
+	inFlight := 0
+	for range *kills {
+		d := start(t, nil, args...)
+		stop := l.run(d.smtp, *killLoad, false)
+		<-time.After(time.Duration(200+rand.IntN(400)) * time.Millisecond)
+		d.kill()
+		inFlight += dest.most()
+		stop()
+	}
+	d := start(t, nil, args...)
+	d.drained(30 * time.Second)
+	d.stop()
+	l.compare(t, dest, inFlight)
+	l.compareLog(t, filepath.Join(dir, "logs"))
+}
+
+// The same while the destination answers slowly and defers every message twice. Neither tries nor due times get lost: no message is tried before
+// its time, and the numbers of its attempts go up.
+func TestKillWhileDeferred(t *testing.T) {
+	dir, dest := t.TempDir(), newMX(t, "")
+	dest.first.Store(2)
+	dest.slow.Store(int64(20 * time.Millisecond))
+	const interval = 2 * time.Second
+	queues := filepath.Join(t.TempDir(), "queues.toml")
+	write(t, queues, "[queue.default]\nretry_interval = '2s'\nmax_retry_interval = '2s'\n")
+	args := []string{"--data", dir, "--relay-to", dest.addr(), "--queues", queues}
+	var l load
+	inFlight := 0
+	for range *kills {
+		d := start(t, nil, args...)
+		stop := l.run(d.smtp, *killLoad, false)
+		<-time.After(time.Duration(200+rand.IntN(3000)) * time.Millisecond)
+		d.kill()
+		inFlight += dest.most()
+		stop()
+	}
+	d := start(t, nil, args...)
+	d.drained(time.Minute)
+	d.stop()
+	l.compare(t, dest, inFlight)
+	checkAttempts(t, l.compareLog(t, filepath.Join(dir, "logs")), interval, inFlight)
+}
+
+// checkAttempts checks that each message was tried at its times: attempt n+1 not before the interval after attempt n. A message whose attempt was
+// being written down at a kill may be tried once more.
+func checkAttempts(t *testing.T, records []mtakit.Record, interval time.Duration, inFlight int) {
+	t.Helper()
+	type attempt struct {
+		tries int
+		at    time.Time
+	}
+	last := map[mtakit.ID]attempt{}
+	early, again := 0, 0
+	for i := range records {
+		r := &records[i]
+		if r.Kind != mtakit.TransientFailure && r.Kind != mtakit.Delivered {
+			continue
+		}
+		before, ok := last[r.ID]
+		last[r.ID] = attempt{r.Tries, r.Time}
+		switch {
+		case !ok && r.Tries != 0:
+			t.Errorf("first attempt of %s has number %d", r.ID, r.Tries)
+		case ok && r.Tries == before.tries:
+			again++
+		case ok && r.Tries != before.tries+1:
+			t.Errorf("attempt %d of %s follows attempt %d", r.Tries, r.ID, before.tries)
+		case ok && r.Time.Sub(before.at) < interval-time.Second:
+			early++
+		}
+	}
+	if early > 0 {
+		t.Errorf("%d attempts came before their time", early)
+	}
+	if again > inFlight {
+		t.Errorf("%d attempts were repeated; at most %d were in flight", again, inFlight)
+	}
+	t.Logf("%d attempts repeated (most: %d)", again, inFlight)
+}
