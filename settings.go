@@ -17,7 +17,13 @@ type QueueSettings struct {
 	Strategy         string          `json:"strategy"` // of scheduling; one wheel serves all of them
 	TimerwheelTick   Duration        `json:"timerwheel_tick_interval,omitzero"`
 	ProviderName     string          `json:"provider_name,omitempty"`
-	ShrinkPolicy     []ShrinkStep    `json:"shrink_policy,omitempty"`
+
+	// What KumoMTA does not have: how the queue shares a ready queue with others. Those of a higher priority go first, all but one message in eight; of the
+	// same priority each has Weight messages at its turn; 0 is 1.
+	Priority int `json:"priority,omitempty"`
+	Weight   int `json:"weight,omitempty"`
+
+	ShrinkPolicy []ShrinkStep `json:"shrink_policy,omitempty"`
 }
 
 // ShrinkStep says what stays in memory of a message that waits for Interval or longer.

@@ -41,7 +41,7 @@ func (q *Queue) Census() Census {
 	q.readyMu.Lock()
 	for _, r := range q.ready {
 		r.mu.Lock()
-		c.Ready += int64(r.n)
+		c.Ready += int64(r.lanes.n)
 		c.Sessions += int64(r.sessions)
 		r.mu.Unlock()
 	}

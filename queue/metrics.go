@@ -77,7 +77,7 @@ var readyMetrics = map[string]func(*ready) int64{
 	"ready_count": func(r *ready) int64 {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		return int64(r.n + r.reserved)
+		return int64(r.lanes.n + r.reserved)
 	},
 }
 

@@ -54,25 +54,19 @@ func (r *ready) shrink(none bool) {
 	}
 	var unsaved []*item
 	r.mu.Lock()
-	for i := range r.lanes.len() {
-		l := r.lanes.at(i)
-		for n := l.q.len(); n > 0; n-- {
-			it, _ := l.q.popFront()
-			switch {
-			case !it.stored:
-				it.pass(ownedByReady, ownedBySession)
-				r.n--
-				unsaved = append(unsaved, it)
-				continue
-			case policy == mtakit.ShrinkData:
-				r.q.shrinkData(it)
-			case !it.changed:
-				r.q.shrink(it)
-			}
-			l.q.pushBack(it)
+	r.lanes.filter(func(it *item) bool {
+		switch {
+		case !it.stored:
+			it.pass(ownedByReady, ownedBySession)
+			unsaved = append(unsaved, it)
+			return false
+		case policy == mtakit.ShrinkData:
+			r.q.shrinkData(it)
+		case !it.changed:
+			r.q.shrink(it)
 		}
-	}
-	r.dropEmptyLanes()
+		return true
+	})
 	r.mu.Unlock()
 	for _, it := range unsaved {
 		if err := r.q.save(context.WithoutCancel(r.q.workCtx), it); err != nil {
@@ -81,18 +75,6 @@ func (r *ready) shrink(none bool) {
 			r.q.shrink(it)
 		}
 		r.q.readmit(it)
-	}
-}
-
-// dropEmptyLanes is called with mu held.
-func (r *ready) dropEmptyLanes() {
-	for range r.lanes.len() {
-		l, _ := r.lanes.popFront()
-		if l.q.len() == 0 {
-			delete(r.bySched, l.s)
-			continue
-		}
-		r.lanes.pushBack(l)
 	}
 }
 

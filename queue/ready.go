@@ -24,9 +24,7 @@ type ready struct {
 	limits  *limits
 
 	mu       sync.Mutex
-	lanes    fifo[*lane] // those with messages, in turn
-	bySched  map[*sched]*lane
-	n        int // messages in lanes
+	lanes    lanes
 	reserved int
 	room     []*sched // wait for room, in turn
 	inRoom   map[*sched]struct{}
@@ -54,12 +52,6 @@ type readyState struct {
 	since time.Time
 }
 
-// lane is the messages of one scheduled queue in a ready queue.
-type lane struct {
-	s *sched
-	q fifo[*item]
-}
-
 type readyAnswer uint8
 
 const (
@@ -76,7 +68,7 @@ func (r *ready) admits(s *sched) readyAnswer {
 	case r.closed:
 		return readyClosed
 	case r.shutLocked():
-	case r.n+r.reserved < limit, r.bySched[s] == nil && len(r.bySched) < limit:
+	case r.lanes.n+r.reserved < limit, !r.lanes.has(s) && len(r.lanes.byName) < limit:
 		return readyOK
 	}
 	r.fullup.Inc()
@@ -124,19 +116,8 @@ func (r *ready) push(it *item) bool {
 // enter puts a message into its lane and sees to it that somebody takes it. It is called with mu held.
 func (r *ready) enter(it *item) {
 	it.pass(ownedByPromotion, ownedByReady)
-	r.laneOf(it.sched).q.pushBack(it)
-	r.n++
+	r.lanes.pushBack(it)
 	r.wakeLocked()
-}
-
-func (r *ready) laneOf(s *sched) *lane {
-	l := r.bySched[s]
-	if l == nil {
-		l = &lane{s: s}
-		r.bySched[s] = l
-		r.lanes.pushBack(l)
-	}
-	return l
 }
 
 // wakeLocked gives work to a session that has none, or opens one if there are fewer than ideal. It is called with mu held.
@@ -153,7 +134,7 @@ func (r *ready) wakeLocked() {
 
 // openLocked opens a session if there are fewer than ideal, and says whether it did. It is called with mu held.
 func (r *ready) openLocked() bool {
-	if r.sessions >= r.q.idealNow(r.n, r.path.Load().ConnectionLimit.N) || r.closed || r.q.stopping.Load() || r.shutLocked() {
+	if r.sessions >= r.q.idealNow(r.lanes.n, r.path.Load().ConnectionLimit.N) || r.closed || r.q.stopping.Load() || r.shutLocked() {
 		return false
 	}
 	r.sessions++
@@ -197,19 +178,12 @@ func (r *ready) take() (it *item, ok bool) {
 
 // takeLocked is take; the caller unblocks the queues in room once mu is free.
 func (r *ready) takeLocked() (it *item, ok bool, room []*sched) {
-	l, ok := r.lanes.popFront()
+	it, ok = r.lanes.take()
 	if !ok {
 		return nil, false, nil
 	}
-	it, _ = l.q.popFront()
-	if l.q.len() > 0 {
-		r.lanes.pushBack(l)
-	} else {
-		delete(r.bySched, l.s)
-	}
-	r.n--
 	it.pass(ownedByReady, ownedBySession)
-	if len(r.room) > 0 && r.n+r.reserved <= r.path.Load().MaxReady/2 {
+	if len(r.room) > 0 && r.lanes.n+r.reserved <= r.path.Load().MaxReady/2 {
 		room = r.emptyRoom()
 	}
 	return it, true, room
@@ -231,8 +205,7 @@ func (r *ready) giveBack(it *item) bool {
 		return false
 	}
 	it.pass(ownedBySession, ownedByReady)
-	r.laneOf(it.sched).q.pushFront(it)
-	r.n++
+	r.lanes.pushFront(it)
 	r.wakeLocked()
 	return true
 }
@@ -256,7 +229,7 @@ func (r *ready) whenRoom(s *sched) {
 func (r *ready) len() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.n
+	return r.lanes.n
 }
 
 // drain takes everything out, for its new owner, who has it as if by a session.
@@ -275,9 +248,9 @@ func (r *ready) leave(s *session) {
 	r.mu.Lock()
 	r.sessions--
 	delete(r.live, s)
-	for r.n > 0 && r.openLocked() {
+	for r.lanes.n > 0 && r.openLocked() {
 	}
-	if r.sessions == 0 && r.n == 0 {
+	if r.sessions == 0 && r.lanes.n == 0 {
 		r.idleAt = r.q.uptime()
 	}
 	r.mu.Unlock()
@@ -286,7 +259,7 @@ func (r *ready) leave(s *session) {
 // park waits until there may be work; false means that there was none for the time given, or that ctx has ended.
 func (r *ready) park(ctx context.Context, s *session, d time.Duration) bool {
 	r.mu.Lock()
-	if r.n > 0 || r.q.stopping.Load() {
+	if r.lanes.n > 0 || r.q.stopping.Load() {
 		r.mu.Unlock()
 		return true
 	}
@@ -328,7 +301,7 @@ func (q *Queue) readyFor(ctx context.Context, s *sched, c *conf, src *mtakit.Sou
 		return nil, err
 	}
 	r = &ready{
-		q: q, name: name, domain: domain, proto: c.Protocol, bySched: make(map[*sched]*lane), inRoom: make(map[*sched]struct{}),
+		q: q, name: name, domain: domain, proto: c.Protocol, inRoom: make(map[*sched]struct{}),
 		live: make(map[*session]struct{}), idleAt: q.uptime(),
 	}
 	r.path.Store(p)
@@ -396,14 +369,8 @@ func (r *ready) shed() {
 	var out []*item
 	r.mu.Lock()
 	limit := r.path.Load().MaxReady
-	for r.n > limit {
-		l := r.lanes.at(r.lanes.len() - 1)
-		it, _ := l.q.popBack()
-		if l.q.len() == 0 {
-			r.lanes.popBack()
-			delete(r.bySched, l.s)
-		}
-		r.n--
+	for r.lanes.n > limit {
+		it, _ := r.lanes.takeLast()
 		it.pass(ownedByReady, ownedBySession)
 		out = append(out, it)
 	}
@@ -427,9 +394,9 @@ func (q *Queue) reapReady(idle time.Duration) {
 	for name, r := range q.ready {
 		r.mu.Lock()
 		switch {
-		case r.n > 0 && r.sessions == 0:
+		case r.lanes.n > 0 && r.sessions == 0:
 			r.openLocked()
-		case r.n == 0 && r.reserved == 0 && r.sessions == 0 && !r.shutLocked() && q.uptime()-r.idleAt >= idle:
+		case r.lanes.n == 0 && r.reserved == 0 && r.sessions == 0 && !r.shutLocked() && q.uptime()-r.idleAt >= idle:
 			r.closed = true
 			delete(q.ready, name)
 			q.remember(r)

@@ -1,0 +1,154 @@
+package queue
+
+import "slices"
+
+// lanes are the messages of a ready queue, a lane for each scheduled queue that has some. Lanes of one priority are served by deficit round robin (Shreedhar and
+// Varghese) with messages as the unit: at its turn a lane gets credit for as many messages as its weight, so that a queue waits for at most
+// weight messages of every other lane between two turns, however long these are. A higher priority goes first, but one message in
+// starveGuard is for the others, so that these only slow down. Every operation takes constant time, but for the few priorities there are.
+type lanes struct {
+	levels []level // by priority, highest first; those that are empty stay
+	byName map[*sched]*lane
+	n      int
+	taken  uint
+}
+
+type level struct {
+	priority int
+	turns    fifo[*lane]
+}
+
+type lane struct {
+	s        *sched
+	priority int
+	weight   int
+	credit   int
+	q        fifo[*item]
+}
+
+const starveGuard = 8
+
+// of returns the lane of s, made if need be.
+func (ls *lanes) of(s *sched) *lane {
+	if l := ls.byName[s]; l != nil {
+		return l
+	}
+	l := &lane{s: s, weight: 1}
+	if c := s.conf.Load(); c != nil && c.err == nil {
+		l.priority, l.weight = c.Priority, max(1, c.Weight)
+	}
+	if ls.byName == nil {
+		ls.byName = make(map[*sched]*lane)
+	}
+	ls.byName[s] = l
+	ls.level(l.priority).turns.pushBack(l)
+	return l
+}
+
+func (ls *lanes) level(priority int) *level {
+	i, ok := slices.BinarySearchFunc(ls.levels, priority, func(l level, p int) int { return p - l.priority })
+	if !ok {
+		ls.levels = slices.Insert(ls.levels, i, level{priority: priority})
+	}
+	return &ls.levels[i]
+}
+
+// has says whether s has messages here.
+func (ls *lanes) has(s *sched) bool { return ls.byName[s] != nil }
+
+// pushBack and pushFront put a message into the lane of its queue.
+func (ls *lanes) pushBack(it *item) {
+	ls.of(it.sched).q.pushBack(it)
+	ls.n++
+}
+
+func (ls *lanes) pushFront(it *item) {
+	ls.of(it.sched).q.pushFront(it)
+	ls.n++
+}
+
+// take is the next message by priority and turn.
+func (ls *lanes) take() (*item, bool) {
+	lv := ls.next()
+	if lv == nil {
+		return nil, false
+	}
+	l := lv.turns.at(0)
+	if l.credit == 0 {
+		l.credit = l.weight
+	}
+	it, _ := l.q.popFront()
+	ls.n--
+	l.credit--
+	switch {
+	case l.q.len() == 0:
+		lv.turns.popFront()
+		delete(ls.byName, l.s)
+	case l.credit == 0:
+		lv.turns.popFront()
+		lv.turns.pushBack(l)
+	}
+	return it, true
+}
+
+// next is the level whose turn it is; nil if all are empty.
+func (ls *lanes) next() *level {
+	ls.taken++
+	guard := ls.taken%starveGuard == 0
+	var first *level
+	for i := range ls.levels {
+		lv := &ls.levels[i]
+		switch {
+		case lv.turns.len() == 0:
+		case first == nil:
+			first = lv
+			if !guard {
+				return lv
+			}
+		default:
+			return lv
+		}
+	}
+	return first
+}
+
+// takeLast is the message that would be the last one: of the lowest priority, from the end of the longest wait.
+func (ls *lanes) takeLast() (*item, bool) {
+	for i := len(ls.levels) - 1; i >= 0; i-- {
+		turns := &ls.levels[i].turns
+		if turns.len() == 0 {
+			continue
+		}
+		l := turns.at(turns.len() - 1)
+		it, _ := l.q.popBack()
+		ls.n--
+		if l.q.len() == 0 {
+			turns.popBack()
+			delete(ls.byName, l.s)
+		}
+		return it, true
+	}
+	return nil, false
+}
+
+// filter keeps the messages for which keep says so.
+func (ls *lanes) filter(keep func(*item) bool) {
+	for i := range ls.levels {
+		turns := &ls.levels[i].turns
+		for range turns.len() {
+			l, _ := turns.popFront()
+			for range l.q.len() {
+				if it, _ := l.q.popFront(); keep(it) {
+					l.q.pushBack(it)
+				} else {
+					ls.n--
+				}
+			}
+			if l.q.len() == 0 {
+				delete(ls.byName, l.s)
+				continue
+			}
+			turns.pushBack(l)
+		}
+	}
+}
