@@ -1,0 +1,132 @@
+package template
+
+import (
+	"fmt"
+	"strings"
+)
+
+// run is one rendering.
+type run struct {
+	t             *Template
+	limits        Limits
+	vars          []map[string]any
+	steps, memory int // what is left
+	depth         int
+	line          int // of the source
+	escape        bool
+	out           []byte
+
+	// Jinja's scopes: bindings from the outermost to the innermost, and where each frame begins. Lookups go down to base, then on from below: a
+	// macro sees what was there when it was defined, not its caller's variables.
+	bindings    []binding
+	frames      []int
+	base, below int
+
+	// Handlebars' scopes.
+	blocks []block
+}
+
+type binding struct {
+	name  string
+	value any
+}
+
+// fail ends the rendering.
+func (r *run) fail(kind, format string, args ...any) {
+	panic(failure{kind: kind, detail: fmt.Sprintf(format, args...), line: r.line})
+}
+
+func (r *run) invalid(format string, args ...any) { r.fail("invalid operation", format, args...) }
+
+func (r *run) exceed(what string, limit int) {
+	panic(failure{kind: "limit exceeded", detail: fmt.Sprintf("more than %d %s", limit, what), line: r.line, limit: true})
+}
+
+// step takes n from the budget of operations.
+func (r *run) step(n int) {
+	if r.steps -= n; r.steps < 0 {
+		r.exceed("operations", r.limits.Steps)
+	}
+}
+
+// grow takes n bytes from the budget of memory, before they are allocated.
+func (r *run) grow(n int) {
+	if n < 0 || n > r.memory {
+		r.exceed("bytes of memory", r.limits.Memory)
+	}
+	r.memory -= n
+	r.step(n / 64)
+}
+
+// str accounts for a string that was just made.
+func (r *run) str(s string) string {
+	r.grow(len(s))
+	return s
+}
+
+const itemSize = 16 // of an element of a list
+
+// list accounts for a list that was just made.
+func (r *run) list(l []any) []any {
+	r.grow(len(l) * itemSize)
+	return l
+}
+
+// enter goes a level deeper; the caller leaves it with r.depth--.
+func (r *run) enter() {
+	if r.depth++; r.depth > maxDepth {
+		panic(failure{kind: "limit exceeded", detail: "recursion is too deep", line: r.line, limit: true})
+	}
+}
+
+func (r *run) write(s string) {
+	if len(r.out)+len(s) > r.limits.Output {
+		r.exceed("bytes of output", r.limits.Output)
+	}
+	r.out = append(r.out, s...)
+}
+
+// writeEscaped writes s for HTML; what is escaped besides & < > " and ' is the dialect's.
+func (r *run) writeEscaped(s string, extra *strings.Replacer) {
+	if strings.ContainsAny(s, "&<>\"'/`=") {
+		s = extra.Replace(s)
+	}
+	r.write(s)
+}
+
+// capture runs f and returns what it writes.
+func (r *run) capture(f func()) string {
+	saved := r.out
+	r.out = nil
+	f()
+	s := string(r.out)
+	r.out = saved
+	r.grow(len(s))
+	return s
+}
+
+// data is text of the template.
+type data string
+
+func (d data) exec(r *run) {
+	r.step(1)
+	r.write(string(d))
+}
+
+type sequence []node
+
+func (s sequence) exec(r *run) {
+	for _, n := range s {
+		n.exec(r)
+	}
+}
+
+// variable looks in what the caller of Render gave.
+func (r *run) variable(name string) (any, bool) {
+	for _, m := range r.vars {
+		if v, ok := m[name]; ok {
+			return v, true
+		}
+	}
+	return nil, false
+}
