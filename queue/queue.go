@@ -279,6 +279,9 @@ func (q *Queue) stop() {
 		}
 		r.parked = nil
 		r.mu.Unlock()
+		if d := r.path.Load().SystemShutdownTimeout.Std(); d > 0 && d < q.cfg.GracePeriod {
+			defer time.AfterFunc(d, r.cutAll).Stop()
+		}
 	}
 	q.readyMu.Unlock()
 	q.wg.Wait()

@@ -91,7 +91,7 @@ func (s *session) run(ctx context.Context) {
 		sleep(soft, time.Second) // there is a session meanwhile, so that no other is opened to fail at once
 		return
 	}
-	if !s.obtain(ctx) || !s.connect(ctx) {
+	if !s.r.path.Load().AggressiveConnectionOpening && !s.obtain(ctx) || !s.connect(ctx) {
 		return
 	}
 	for s.obtain(ctx) {

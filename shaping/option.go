@@ -56,7 +56,27 @@ func checkOption(o datafile.Entry, known []string, r *datafile.Report) bool {
 		r.Errorf(o.Value.Place, "%s: %s", o.Key, why)
 		return false
 	}
+	if why := withoutEffect(o); why != "" {
+		r.Warnf(o.Place, "%s has no effect: %s", o.Key, why)
+	}
 	return good
+}
+
+// withoutEffect says why an option that is accepted changes nothing; "" if it does.
+func withoutEffect(o datafile.Entry) string {
+	switch {
+	case o.Key == "readyq_pool_name":
+		return "there are no thread pools"
+	case o.Key == "dispatcher_wakeup_strategy", o.Key == "maintainer_wakeup_strategy":
+		return "a message always wakes one session, or opens one"
+	case o.Key == "tls_prefer_openssl":
+		return "there is one TLS stack; the options of both are heeded"
+	case o.Key == "enable_dane" && o.Value.Bool:
+		return "DANE is not done yet; enable_tls decides"
+	case o.Key == "enable_mta_sts" && o.Value.Bool:
+		return "MTA-STS is not done yet; enable_tls decides"
+	}
+	return ""
 }
 
 var openSSLOptions = strings.Fields(`ALL NO_QUERY_MTU COOKIE_EXCHANGE NO_TICKET NO_SESSION_RESUMPTION_ON_RENEGOTIATION NO_COMPRESSION

@@ -63,7 +63,7 @@ func serve(ctx context.Context, f *flags, out *os.File, log *slog.Logger) (err e
 
 	egress := &smtpclient.Egress{Resolver: resolver, Hostname: f.Hostname, Log: log}
 	q, err := queue.New(queue.Config{
-		Spool: store, Router: router, Egress: egress, Record: events, IDs: ids, NodeID: node, Log: log,
+		Spool: store, Router: router, Egress: bySMTP(egress), Record: events, IDs: ids, NodeID: node, Log: log,
 		Policy: data.policy(), Throttles: data.throttles, GracePeriod: f.ShutdownTimeout, State: queue.StateFile(filepath.Join(f.Data, "rules.json")),
 	})
 	if err != nil {
@@ -148,6 +148,17 @@ func serve(ctx context.Context, f *flags, out *os.File, log *slog.Logger) (err e
 	err = errors.Join(err, <-running)
 	web.Close()
 	return err
+}
+
+// bySMTP gives messages for queues with another protocol a clear failure; they are kept.
+func bySMTP(smtp mtakit.Egress) mtakit.EgressFunc {
+	return func(ctx context.Context, p *mtakit.Path) (mtakit.Session, error) {
+		if proto := p.Protocol.ReadySuffix(); proto != "smtp_client" {
+			return nil, &mtakit.PathError{Reason: "FailedToInsertIntoReadyQueue", Response: mtakit.Response{Code: 451, Enhanced: [3]uint16{4, 3, 5},
+				Text: mtakit.Internal + "kumod delivers by SMTP only, and the queue's protocol is " + proto}}
+		}
+		return smtp.Connect(ctx, p)
+	}
 }
 
 // handler serves what there is over HTTP.

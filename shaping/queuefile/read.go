@@ -189,6 +189,12 @@ func readOption(options *datafile.Value, o datafile.Entry, known []string, r *da
 	case s.RetryInterval <= 0:
 		r.Errorf(o.Value.Place, "retry_interval: expected more than 0")
 	default:
+		switch o.Key {
+		case "strategy", "timerwheel_tick_interval":
+			r.Warnf(o.Place, "%s has no effect: one timing wheel serves all queues", o.Key)
+		case "shrink_policy":
+			r.Warnf(o.Place, "shrink_policy has no effect: messages that wait are in the spool")
+		}
 		options.Put(o)
 	}
 }
