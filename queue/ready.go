@@ -243,6 +243,17 @@ func (r *ready) drain() (all []*item) {
 	}
 }
 
+// cutAll ends every session at once; what they have in hand goes back.
+func (r *ready) cutAll() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for s := range r.live {
+		if cut := s.cut.Load(); cut != nil {
+			(*cut)(errGraceEnded)
+		}
+	}
+}
+
 // leave is the end of a session. Those that wait go on without it.
 func (r *ready) leave(s *session) {
 	r.mu.Lock()

@@ -252,6 +252,9 @@ func (s *session) connect(ctx context.Context) bool {
 	if s.soft.Err() != nil {
 		return false
 	}
+	if s.cur == nil && !s.obtain(ctx) { // it was opened before there was a message in hand
+		return false
+	}
 	s.failed(ctx, "failed to connect to any candidate hosts: "+err.Error())
 	if n := s.r.failures.Add(1); int(n) > p.ConsecutiveConnectionFailuresBeforeDelay {
 		s.bulk(ctx, mtakit.Response{Code: 451, Enhanced: [3]uint16{4, 4, 1}, Text: "bulk delay of ready queue: too many successive connection " +
