@@ -110,7 +110,7 @@ func program(t testing.TB, name string) string {
 }
 
 // lookUp skips the test if there is no such user.
-func lookUp(t *testing.T, name string) (uid int) {
+func lookUp(t testing.TB, name string) (uid int) {
 	t.Helper()
 	u, err := user.Lookup(name)
 	if err != nil {
@@ -143,7 +143,7 @@ func freeAddr(t testing.TB) string {
 
 // background runs a server until the test ends, and returns once it accepts connections at addr. It is stopped with the command stop, or by
 // SIGTERM if that is nil.
-func background(t *testing.T, addr string, stop []string, argv ...string) {
+func background(t testing.TB, addr string, stop []string, argv ...string) {
 	t.Helper()
 	cmd := exec.Command(argv[0], argv[1:]...)
 	var log lockedBuffer
@@ -188,7 +188,7 @@ func background(t *testing.T, addr string, stop []string, argv ...string) {
 }
 
 // certificate writes a certificate for 127.0.0.1 and gives the names of the files: it, its key, and the CA's.
-func certificate(t *testing.T, ca *smtptest.CA) (cert, key, root string) {
+func certificate(t testing.TB, ca *smtptest.CA) (cert, key, root string) {
 	t.Helper()
 	dir := t.TempDir()
 	os.Chmod(dir, 0o755)
@@ -207,9 +207,9 @@ func certificate(t *testing.T, ca *smtptest.CA) (cert, key, root string) {
 }
 
 // mtas are other mail systems, which relay what comes to addr on to next, with TLS where it is offered, and offer it with the certificate.
-var mtas = map[string]func(t *testing.T, addr, next, cert, key string){"Postfix": postfix, "Exim": exim, "OpenSMTPD": openSMTPD}
+var mtas = map[string]func(t testing.TB, addr, next, cert, key string){"Postfix": postfix, "Exim": exim, "OpenSMTPD": openSMTPD}
 
-func postfix(t *testing.T, addr, next, cert, key string) {
+func postfix(t testing.TB, addr, next, cert, key string) {
 	exe := program(t, "postfix")
 	needRoot(t)
 	uid := lookUp(t, "postfix")
@@ -269,7 +269,7 @@ postlog unix-dgram n - n - 1 postlogd
 	background(t, addr, []string{exe, "-c", conf, "stop"}, exe, "-c", conf, "start-fg")
 }
 
-func exim(t *testing.T, addr, next, cert, key string) {
+func exim(t testing.TB, addr, next, cert, key string) {
 	exe := program(t, "exim4")
 	needRoot(t)
 	uid := lookUp(t, "Debian-exim")
@@ -326,7 +326,7 @@ begin retry
 }
 
 // openSMTPD listens in clear text: with OpenSSL 3 it can't use the keys of smtptest.
-func openSMTPD(t *testing.T, addr, next, _, _ string) {
+func openSMTPD(t testing.TB, addr, next, _, _ string) {
 	exe := program(t, "smtpd")
 	if strings.HasSuffix(exe, "/postfix/sbin/smtpd") {
 		t.Skip("smtpd is that of Postfix")
@@ -343,7 +343,7 @@ match from any for any action "out"
 	background(t, addr, nil, exe, "-d", "-f", conf)
 }
 
-func write(t *testing.T, name, text string) {
+func write(t testing.TB, name, text string) {
 	t.Helper()
 	if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
