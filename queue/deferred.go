@@ -47,7 +47,7 @@ func (q *Queue) injectDeferred(ctx context.Context, it *item) {
 	}
 	if resp.Permanent() {
 		q.record(it, mtakit.Bounce, resp, site)
-		q.finish(ctx, it, ownedByPromotion)
+		q.finish(it, ownedByPromotion)
 		return
 	}
 	q.record(it, mtakit.TransientFailure, resp, site)

@@ -21,15 +21,15 @@ func (s *session) deliver(ctx context.Context) bool {
 	s.setPhase("DeliveringMessage")
 	s.sent++
 	start := time.Now()
-	err := s.conn.Send(ctx, &s.curD.Delivery, func() *mtakit.Delivery { return s.follow(ctx) })
+	err := s.conn.Send(ctx, &s.curD.Delivery, s.next)
 	s.q.latency.Observe(time.Since(start))
 	if err != nil && s.nxt != nil {
 		it := s.nxt // nothing of it was accepted: it is as if it had never been taken
 		s.nxt = nil
 		s.unattempted(it)
 	}
-	if ph := s.stuck.Load(); ph != nil && err != nil && len(s.curD.Results) == 0 {
-		resp := s.stuckResponse(ph)
+	if s.progress.isStuck() && err != nil && len(s.curD.Results) == 0 {
+		resp := s.stuckResponse()
 		s.q.record(s.cur, mtakit.Delayed, resp, recordOpts{site: s.r.name, r: s.r, conn: s.conn})
 		s.q.requeue(ctx, s.cur, ownedBySession, requeue{response: resp, reasons: Reasons{DispatcherDrop, LoggedTransientFailure}})
 		s.cur = nil
@@ -109,7 +109,7 @@ func (s *session) settle(ctx context.Context, err error) {
 	s.recordResults(it, d, many)
 	if len(now)+len(later) == 0 && len(d.Rcpts) == len(it.m.To) {
 		s.cur = nil
-		s.q.finish(ctx, it, ownedBySession)
+		s.q.finish(it, ownedBySession)
 		return
 	}
 	now = append(now, it.m.To[len(d.Rcpts):d.todo]...)
@@ -121,7 +121,7 @@ func (s *session) settle(ctx context.Context, err error) {
 	}
 	if err == nil && d.todo > 0 {
 		if it.changed && it.stored { // a crash must not repeat what is done
-			if err := s.q.save(ctx, it); err != nil {
+			if err := s.q.save(it); err != nil {
 				s.q.log.Error("remaining recipients not saved; a crash now would repeat the others", "id", it.id.String(), "err", err)
 			}
 		}

@@ -9,6 +9,7 @@ import "slices"
 type lanes struct {
 	levels []level // by priority, highest first; those that are empty stay
 	byName map[*sched]*lane
+	spare  []*lane // empty ones, to be used again: most queues have few messages at a time, again and again
 	n      int
 	taken  uint
 }
@@ -33,7 +34,11 @@ func (ls *lanes) of(s *sched) *lane {
 	if l := ls.byName[s]; l != nil {
 		return l
 	}
-	l := &lane{s: s, weight: 1}
+	l := &lane{}
+	if n := len(ls.spare); n > 0 {
+		l, ls.spare = ls.spare[n-1], ls.spare[:n-1]
+	}
+	l.s, l.priority, l.weight, l.credit = s, 0, 1, 0
 	if c := s.conf.Load(); c != nil && c.err == nil {
 		l.priority, l.weight = c.Priority, max(1, c.Weight)
 	}
@@ -51,6 +56,14 @@ func (ls *lanes) level(priority int) *level {
 		ls.levels = slices.Insert(ls.levels, i, level{priority: priority})
 	}
 	return &ls.levels[i]
+}
+
+// forget takes an empty lane, which has no turn any more, out of use.
+func (ls *lanes) forget(l *lane) {
+	delete(ls.byName, l.s)
+	if l.s = nil; len(ls.spare) < 64 {
+		ls.spare = append(ls.spare, l)
+	}
 }
 
 // has says whether s has messages here.
@@ -83,7 +96,7 @@ func (ls *lanes) take() (*item, bool) {
 	switch {
 	case l.q.len() == 0:
 		lv.turns.popFront()
-		delete(ls.byName, l.s)
+		ls.forget(l)
 	case l.credit == 0:
 		lv.turns.popFront()
 		lv.turns.pushBack(l)
@@ -124,7 +137,7 @@ func (ls *lanes) takeLast() (*item, bool) {
 		ls.n--
 		if l.q.len() == 0 {
 			turns.popBack()
-			delete(ls.byName, l.s)
+			ls.forget(l)
 		}
 		return it, true
 	}
@@ -145,7 +158,7 @@ func (ls *lanes) filter(keep func(*item) bool) {
 				}
 			}
 			if l.q.len() == 0 {
-				delete(ls.byName, l.s)
+				ls.forget(l)
 				continue
 			}
 			turns.pushBack(l)

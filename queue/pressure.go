@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"context"
 	"errors"
 
 	"github.com/mtakit/mtakit"
@@ -69,7 +68,7 @@ func (r *ready) shrink(none bool) {
 	})
 	r.mu.Unlock()
 	for _, it := range unsaved {
-		if err := r.q.save(context.WithoutCancel(r.q.workCtx), it); err != nil {
+		if err := r.q.save(it); err != nil {
 			r.q.log.Error("volatile message not saved; it stays in memory", "id", it.id.String(), "err", err)
 		} else {
 			r.q.shrink(it)

@@ -50,7 +50,7 @@ func (q *Queue) promote(ctx context.Context, s *sched, it *item) (blocked bool) 
 	}
 	switch s.name() {
 	case nullQueue: // it was moved there
-		q.finish(ctx, it, ownedByPromotion)
+		q.finish(it, ownedByPromotion)
 		return false
 	case deferredInject:
 		q.injectDeferred(ctx, it)

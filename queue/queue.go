@@ -30,6 +30,7 @@ import (
 	"math/bits"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -176,6 +177,8 @@ type Queue struct {
 	promoting                       atomic.Int64
 	resident                        atomic.Int64
 	latency                         *mtakit.Histogram
+
+	records sync.Pool // of *mtakit.Record, which are large
 }
 
 // New makes a Queue and starts no goroutine. Its only I/O is to read Config.State.
@@ -204,6 +207,7 @@ func New(cfg Config) (*Queue, error) {
 	deferred.RetryInterval = mtakit.Duration(time.Minute)
 	q.deferredConf, _ = newConf(&deferred, 0, 0)
 	q.rules.q, q.work.q = q, q
+	q.records.New = func() any { return new(mtakit.Record) }
 	q.fresh.ids = make(map[mtakit.ID]struct{})
 	ended, end := context.WithCancel(context.Background())
 	end()
@@ -285,7 +289,7 @@ func (q *Queue) stop() {
 	}
 	q.readyMu.Unlock()
 	q.wg.Wait()
-	q.stopDeliver(mtakit.ErrClosed)
+	defer q.stopDeliver(mtakit.ErrClosed)
 	for _, r := range q.ready {
 		for _, it := range r.drain() {
 			q.leave(it, ownedBySession)
@@ -432,6 +436,9 @@ func (q *Queue) enumerate(ctx context.Context, s *sched, e mtakit.Entry) {
 // Errors wrap what Spool.Store returns, ErrClosed after the end of Run's context, a failure of Policy.Settings (errors.Is with mtakit's errors tells
 // them apart), or the end of ctx.
 func (q *Queue) Submit(ctx context.Context, batch []mtakit.Submission, d mtakit.Durability) error {
+	if len(batch) == 0 {
+		return nil
+	}
 	if err := q.Overloaded(); err != nil {
 		return err
 	}
@@ -465,7 +472,6 @@ func (q *Queue) submit(ctx context.Context, batch []mtakit.Submission, d mtakit.
 			it.sched.drop()
 		}
 	}
-	store := make([]mtakit.Submission, 0, len(batch))
 	for _, b := range batch {
 		it, err := q.admit(ctx, b)
 		if err != nil {
@@ -473,9 +479,10 @@ func (q *Queue) submit(ctx context.Context, batch []mtakit.Submission, d mtakit.
 			return err
 		}
 		items = append(items, it)
-		if b.Message.Queue != nullQueue {
-			store = append(store, b)
-		}
+	}
+	store := batch
+	if isNull := func(b mtakit.Submission) bool { return b.Message.Queue == nullQueue }; slices.ContainsFunc(batch, isNull) {
+		store = slices.DeleteFunc(slices.Clone(batch), isNull)
 	}
 	q.fresh.add(store)
 	if d != mtakit.Volatile && len(store) > 0 {

@@ -21,7 +21,8 @@ func (q *Queue) record(it *item, kind mtakit.Kind, resp mtakit.Response, o recor
 		return
 	}
 	m := it.m
-	rec := mtakit.Record{
+	rec := q.records.Get().(*mtakit.Record)
+	*rec = mtakit.Record{
 		Kind: kind, ID: it.id, Sender: m.Sender, To: o.to, Queue: it.sched.name(), Site: o.site, Size: m.Size, Response: resp,
 		Time: q.now(), Created: it.id.Time(), Tries: it.tries, NodeID: q.cfg.NodeID,
 		ReceptionProtocol: m.MetaString(mtakit.MetaReceptionProtocol), Message: m, Body: it.body,
@@ -58,7 +59,9 @@ func (q *Queue) record(it *item, kind mtakit.Kind, resp mtakit.Response, o recor
 			defer b.Close()
 		}
 	}
-	q.cfg.Record.Record(&rec)
+	q.cfg.Record.Record(rec)
+	*rec = mtakit.Record{}
+	q.records.Put(rec)
 }
 
 func deliveryProtocol(p mtakit.Protocol) string {
@@ -79,7 +82,8 @@ func (q *Queue) recordReception(it *item, body mtakit.Body) {
 		return
 	}
 	m := it.m
-	rec := mtakit.Record{
+	rec := q.records.Get().(*mtakit.Record)
+	*rec = mtakit.Record{
 		Kind: mtakit.Reception, ID: it.id, Sender: m.Sender, To: m.To, Queue: it.sched.name(), Size: m.Size, Response: mtakit.Response{Code: 250},
 		Time: q.now(), Created: it.id.Time(), NodeID: q.cfg.NodeID,
 		ReceptionProtocol: m.MetaString(mtakit.MetaReceptionProtocol), PeerName: m.MetaString(mtakit.MetaEHLODomain),
@@ -95,7 +99,9 @@ func (q *Queue) recordReception(it *item, body mtakit.Body) {
 			rec.PeerAddr = netip.AddrPortFrom(a, 0)
 		}
 	}
-	q.cfg.Record.Record(&rec)
+	q.cfg.Record.Record(rec)
+	*rec = mtakit.Record{}
+	q.records.Put(rec)
 }
 
 // recordDelayed says why a message waits that has no failure to show for it.

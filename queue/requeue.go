@@ -35,7 +35,7 @@ func (q *Queue) fail(ctx context.Context, it *item, from owner, resp mtakit.Resp
 	}
 	if resp.Permanent() {
 		q.record(it, mtakit.Bounce, resp, o)
-		q.finish(ctx, it, from)
+		q.finish(it, from)
 		return
 	}
 	q.record(it, mtakit.TransientFailure, resp, o)
@@ -45,13 +45,13 @@ func (q *Queue) fail(ctx context.Context, it *item, from owner, resp mtakit.Resp
 // bounce records a final failure that policy has decided, and forgets the message.
 func (q *Queue) bounce(it *item, from owner, resp mtakit.Response, site string) {
 	q.record(it, mtakit.Bounce, resp, recordOpts{site: site})
-	q.finish(q.workCtx, it, from)
+	q.finish(it, from)
 }
 
 // expire records that the message is too old, and forgets it.
 func (q *Queue) expire(it *item, from owner, site, text string) {
 	q.record(it, mtakit.Expiration, mtakit.Response{Code: 551, Enhanced: [3]uint16{5, 4, 7}, Text: text}, recordOpts{site: site})
-	q.finish(q.workCtx, it, from)
+	q.finish(it, from)
 }
 
 // overdue ends the life of a message in memory whose own expiry time has come. That of its queue is looked at when it is promoted.
@@ -180,7 +180,7 @@ func (q *Queue) park(ctx context.Context, it *item, from owner, why Reasons) {
 	}
 	waits := it.due.After(q.now())
 	if it.changed || waits && !(from == ownedByReception && it.stored) { // what was received was stored with its time
-		if err := q.save(ctx, it); err != nil {
+		if err := q.save(it); err != nil {
 			q.log.Error("message not saved; a restart would find it as it was before", "id", it.id.String(), "stored", it.stored, "err", err)
 		}
 	}
@@ -210,15 +210,20 @@ func (q *Queue) sleep(it *item, from owner) {
 		s.shard.keep(it)
 	}
 	s.shard.wait(s, it.id, it.due, it.tries)
-	s.rest()
+	s.restIfMany()
 }
 
 // save writes to the spool what a restart must know of a message that has to wait.
-func (q *Queue) save(ctx context.Context, it *item) error {
-	ctx = context.WithoutCancel(ctx)
+func (q *Queue) save(it *item) error {
 	if err := q.flush(); err != nil {
 		return err
 	}
+	return q.write(it)
+}
+
+// write is save at the end, when the event log is written once for all.
+func (q *Queue) write(it *item) error {
+	ctx := context.Background()
 	switch {
 	case !it.stored:
 		if err := q.cfg.Spool.Store(ctx, []mtakit.Submission{{Message: it.m, Body: it.body}}, mtakit.Buffered); err != nil {
@@ -255,7 +260,7 @@ func (q *Queue) giveBack(it *item, from owner, why Reasons) {
 func (q *Queue) leave(it *item, from owner) {
 	if !it.saved() {
 		it.m.Due, it.m.Tries, it.m.Queue = it.due, it.tries, it.sched.name()
-		if err := q.save(context.WithoutCancel(q.workCtx), it); err != nil {
+		if err := q.write(it); err != nil {
 			q.log.Error("message not saved at shutdown", "id", it.id.String(), "err", err)
 		}
 	}
@@ -280,15 +285,14 @@ func (q *Queue) flush() error {
 }
 
 // finish forgets a message whose last recipient is done.
-func (q *Queue) finish(ctx context.Context, it *item, from owner) {
-	ctx = context.WithoutCancel(ctx)
+func (q *Queue) finish(it *item, from owner) {
 	if it.stored {
 		if err := q.flush(); err != nil {
 			q.log.Error("message is done but stays in the spool; a restart delivers it again", "id", it.id.String(), "err", err)
 			q.leave(it, from)
 			return
 		}
-		if err := q.cfg.Spool.Remove(ctx, it.id); err != nil && !errors.Is(err, mtakit.ErrNotFound) {
+		if err := q.cfg.Spool.Remove(context.Background(), it.id); err != nil && !errors.Is(err, mtakit.ErrNotFound) {
 			q.log.Error("message done but still in the spool; a restart would deliver it again", "id", it.id.String(), "err", err)
 		}
 	}

@@ -317,7 +317,7 @@ func (q *Queue) adminBounce(ctx context.Context, it *item, from owner, rule *Rul
 			Text: "Administrator bounced with reason: " + rule.Reason}, recordOpts{site: "localhost"})
 	}
 	rule.count(it.sched.name().String())
-	q.finish(ctx, it, from)
+	q.finish(it, from)
 }
 
 // sweep gives each waiting message of the matching queues to do, which has it as if by a promotion. It runs in the background, a few

@@ -36,7 +36,6 @@ type flow struct {
 	due      dueList
 	feed     *feed // where its mail goes; nil until needed
 	inFlight int   // messages in ready queues and sessions
-	sent     int   // messages that went into ready queues
 	wakeAt   time.Duration
 }
 
@@ -70,17 +69,29 @@ func (s *sched) name() mtakit.QueueName { return s.ref.Name() }
 func (s *sched) flowing() *flow {
 	if s.flow == nil {
 		s.flow = &flow{}
+		s.shard.flows++
 	}
 	return s.flow
 }
 
-// rest lets go of that if nothing is on the way. It needs to be found again for the next message, so a queue that sends a lot keeps it until
-// it has been quiet for a while.
+// rest lets go of that if nothing is on the way.
 func (s *sched) rest() {
 	if f := s.flow; f != nil && s.state == schedIdle && f.inFlight == 0 && f.due.len() == 0 {
 		s.flow = nil
+		s.shard.flows--
 	}
 }
+
+// restIfMany is rest when a message has gone. The next one would have to find the way anew, so queues that have just been busy keep what they know
+// until they have been quiet for a while, as long as these are not too many.
+func (s *sched) restIfMany() {
+	if s.shard.flows > quietFlows {
+		s.rest()
+	}
+}
+
+// quietFlows are for how many queues of a shard the way is kept. It takes about half a kilobyte.
+const quietFlows = 8192
 
 // feed is where its mail goes, if that is known.
 func (s *sched) feed() *feed {
@@ -151,11 +162,7 @@ func (s *sched) popDue(to owner) *item {
 }
 
 // departing counts a message that goes into a ready queue, departed one that has left the ready queues and their sessions for good or for a while.
-func (s *sched) departing() {
-	f := s.flowing()
-	f.inFlight++
-	f.sent++
-}
+func (s *sched) departing() { s.flowing().inFlight++ }
 
 func (s *sched) departed(from owner) {
 	if from == ownedByReady || from == ownedBySession {
@@ -180,13 +187,8 @@ func (s *sched) dropFrom(from owner) {
 	s.departed(from)
 	s.live--
 	s.changed = s.shard.q.seconds()
-	if s.flow != nil && s.flow.sent < keepFlow {
-		s.rest()
-	}
+	s.restIfMany()
 }
-
-// keepFlow is from how many messages on a queue counts as one that sends a lot.
-const keepFlow = 4
 
 // block lets a queue rest for d, or until unblock if that comes first. It is called with shard.mu held.
 func (s *sched) block(d time.Duration) {

@@ -30,18 +30,11 @@ type session struct {
 	to       []string // room for the recipients of a record
 	answered []bool   // of the recipients of a batch
 
-	phase   atomic.Pointer[phase]
-	started time.Duration                           // uptime
-	cut     atomic.Pointer[context.CancelCauseFunc] // ends the session at once
-	soft    context.Context                         // ends when no new work is to begin
-	stuck   atomic.Pointer[phase]                   // in which the watchdog found it
-}
-
-// phase is what a session is doing, since when.
-type phase struct {
-	name  string
-	since time.Duration // uptime
-	busy  bool          // it has to come to an end by itself
+	progress progress
+	started  time.Duration                           // uptime
+	cut      atomic.Pointer[context.CancelCauseFunc] // ends the session at once
+	soft     context.Context                         // ends when no new work is to begin
+	next     func() *mtakit.Delivery                 // follow, for Send
 }
 
 // delivery is a mtakit.Delivery with the room that it keeps from one message to the next. Of the message's recipients the first todo are to be
@@ -62,14 +55,7 @@ func (d *delivery) batch(it *item, most int) {
 	d.Delivery = mtakit.Delivery{Message: it.m, Body: it.body, Rcpts: d.rcpts, Results: d.Results[:0]}
 }
 
-func (s *session) setPhase(name string) {
-	busy := name == "AttemptingConnection" || name == "DeliveringMessage" || name == "Closing"
-	s.phase.Store(&phase{name, s.q.uptime(), busy})
-}
-
-var (
-	errGraceEnded = errors.New("the grace period of the shutdown has ended")
-)
+var errGraceEnded = errors.New("the grace period of the shutdown has ended")
 
 // run is the life of a session: it takes a message before it connects, so that no connection is made for nothing, delivers until there has been
 // nothing for the idle time, and gives back what is left in hand.
@@ -80,6 +66,7 @@ func (s *session) run(ctx context.Context) {
 	s.cut.Store(&cut)
 	s.started = s.q.uptime()
 	s.curD, s.nxtD = &delivery{}, &delivery{}
+	s.next = func() *mtakit.Delivery { return s.follow(ctx) }
 	s.setPhase("Starting")
 	soft, stopSoft := context.WithCancel(s.q.workCtx)
 	defer stopSoft()

@@ -24,6 +24,7 @@ type shard struct {
 	next    int64 // when the scheduler wants to be asked, Unix seconds
 	blocked wakeHeap
 	reapPos int
+	flows   int // queues that have one
 
 	// unsaved has the messages in the scheduler that the spool could not take, or not as they are now.
 	unsaved map[mtakit.ID]*item

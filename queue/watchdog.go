@@ -37,11 +37,9 @@ func (q *Queue) watch() (busy bool) {
 		r.mu.Lock()
 		busy = busy || len(r.live) > 0
 		for s := range r.live {
-			ph := s.phase.Load()
-			if ph == nil || !ph.busy || up-ph.since < limit || s.stuck.Load() != nil {
+			if !s.progress.check(up, limit) {
 				continue
 			}
-			s.stuck.Store(ph)
 			r.aborted.Inc()
 			if cut := s.cut.Load(); cut != nil {
 				(*cut)(errWatchdog)
@@ -53,8 +51,8 @@ func (q *Queue) watch() (busy bool) {
 }
 
 // stuckResponse describes a session that the watchdog has cut.
-func (s *session) stuckResponse(ph *phase) mtakit.Response {
-	up := s.q.uptime()
+func (s *session) stuckResponse() mtakit.Response {
+	up, ph := s.q.uptime(), s.progress.current()
 	id := ""
 	if s.conn != nil {
 		id = s.conn.Info().ID
