@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,7 +18,8 @@ type written struct {
 	*mem
 	mu     sync.Mutex
 	events []string
-	fails  bool
+	fails  atomic.Bool // Flush
+	keeps  atomic.Bool // Remove fails
 }
 
 func (w *written) note(s string) {
@@ -26,10 +28,17 @@ func (w *written) note(s string) {
 	w.events = append(w.events, s)
 }
 
+// len is the number of messages in the spool.
+func (w *written) len() int {
+	w.mem.mu.Lock()
+	defer w.mem.mu.Unlock()
+	return len(w.m)
+}
+
 func (w *written) Record(r *mtakit.Record)    { w.note(string(r.Kind)) }
 func (w *written) Pace(context.Context) error { return nil }
 func (w *written) Flush(ctx context.Context) error {
-	if w.fails {
+	if w.fails.Load() {
 		<-ctx.Done()
 		return ctx.Err()
 	}
@@ -54,19 +63,21 @@ func (w *written) Reschedule(ctx context.Context, id mtakit.ID, due time.Time, t
 
 func (w *written) Remove(ctx context.Context, id mtakit.ID) error {
 	w.note("remove")
+	if w.keeps.Load() {
+		return mtakit.ErrUnhealthy
+	}
 	return w.mem.Remove(ctx, id)
 }
 
 func (w *written) run(t *testing.T, replies ...int) (q *queue.Queue, stop func()) {
 	t.Helper()
-	n := 0
+	var n atomic.Int32
 	q, err := queue.New(queue.Config{
 		Spool: w, Record: w, GracePeriod: 10 * time.Second,
 		Router: mtakit.RouterFunc(func(context.Context, string) (*mtakit.Site, error) { return mtakit.ListSite("mx.test") }),
 		Egress: mtakit.EgressFunc(func(context.Context, *mtakit.Path) (mtakit.Session, error) {
 			return &fakeSession{func(*mtakit.Delivery) mtakit.Response {
-				n++
-				return mtakit.Response{Code: replies[min(n, len(replies))-1]}
+				return mtakit.Response{Code: replies[min(int(n.Add(1)), len(replies))-1]}
 			}}, nil
 		}),
 	})
@@ -124,7 +135,7 @@ func TestLogNotWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &written{mem: &mem{m: map[mtakit.ID]mtakit.Submission{}}}
 		q, stop := w.run(t, 250)
-		w.fails = true
+		w.fails.Store(true)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if err := q.Submit(ctx, []mtakit.Submission{{Message: &mtakit.Message{To: []string{"a@x.test"}}, Body: mtakit.Bytes("x\r\n")}}, mtakit.Durable); err != nil {
@@ -136,8 +147,35 @@ func TestLogNotWritten(t *testing.T) {
 		if d := time.Since(start); d > 10*time.Second {
 			t.Errorf("the shutdown took %v", d)
 		}
-		if len(w.m) != 1 || slices.Contains(w.events, "remove") {
-			t.Errorf("%d messages are in the spool, want 1; %v", len(w.m), w.events)
+		if w.len() != 1 || slices.Contains(w.events, "remove") {
+			t.Errorf("%d messages are in the spool, want 1; %v", w.len(), w.events)
+		}
+	})
+}
+
+// What could not be removed from the spool is removed once that works, without a restart.
+func TestRemovedLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &written{mem: &mem{m: map[mtakit.ID]mtakit.Submission{}}}
+		w.keeps.Store(true)
+		q, stop := w.run(t, 250)
+		for range 3 {
+			if err := q.Submit(t.Context(), []mtakit.Submission{{Message: &mtakit.Message{To: []string{"a@x.test"}}, Body: mtakit.Bytes("x\r\n")}}, mtakit.Durable); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Hour)
+		if n, c := w.len(), q.Census(); n != 3 || c.Err() != nil {
+			t.Errorf("%d messages are in the spool, want 3; %v", n, c.Err())
+		}
+		w.keeps.Store(false)
+		time.Sleep(2 * time.Minute)
+		if n := w.len(); n != 0 {
+			t.Errorf("%d messages are in the spool, want none", n)
+		}
+		stop()
+		if n := len(slices.DeleteFunc(w.events, func(s string) bool { return s != string(mtakit.Delivered) })); n != 3 {
+			t.Errorf("%d deliveries, want 3", n)
 		}
 	})
 }

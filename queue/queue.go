@@ -141,6 +141,7 @@ type Queue struct {
 	defaultPath    mtakit.PathConfig
 
 	epoch  atomic.Uint64
+	owed   owed
 	fresh  fresh
 	rules  rules
 	confs  confs
@@ -289,7 +290,12 @@ func (q *Queue) stop() {
 	}
 	q.readyMu.Unlock()
 	q.wg.Wait()
+<<<<<<< Updated upstream
 	defer q.stopDeliver(mtakit.ErrClosed)
+=======
+	q.stopDeliver(mtakit.ErrClosed)
+	q.owed.remove(context.Background(), q.cfg.Spool)
+>>>>>>> Stashed changes
 	for _, r := range q.ready {
 		for _, it := range r.drain() {
 			q.leave(it, ownedBySession)
@@ -311,7 +317,7 @@ func (q *Queue) upkeep(ctx context.Context) {
 	for pause := rest; sleep(ctx, pause) == nil; {
 		q.samplePressure()
 		pause = rest
-		if q.watch() {
+		if owes := q.owed.remove(ctx, q.cfg.Spool); q.watch() || owes {
 			pause = 3 * time.Second
 		}
 		if up := q.uptime(); up >= reapAt {
