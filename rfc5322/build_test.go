@@ -123,7 +123,7 @@ func TestBuildRefuses(t *testing.T) {
 			t.Errorf("content id %q: %v", id, err)
 		}
 	}
-	for _, boundary := range []string{"", strings.Repeat("x", 61), "a\"b", "a\r\nb", "a ", "é"} {
+	for _, boundary := range []string{"", strings.Repeat("x", 71), "a\"b", "a\r\nb", "a ", "é"} {
 		if _, err := rfc5322.NewMultipart("multipart/mixed", boundary, amp); !errors.Is(err, rfc5322.ErrBadField) {
 			t.Errorf("boundary %q: %v", boundary, err)
 		}

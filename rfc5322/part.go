@@ -113,10 +113,10 @@ func NewBinary(contentType string, data []byte, d *Disposition) (*Part, error) {
 	return &Part{header: h, body: [][]byte{b}}, nil
 }
 
-// NewMultipart makes a part of parts. The content type is "multipart/mixed" and so on, with its parameters except the boundary. The boundary, of 1 to 60
+// NewMultipart makes a part of parts. The content type is "multipart/mixed" and so on, with its parameters except the boundary. The boundary, of 1 to 70
 // characters (RFC 2046, 5.1.1), must not begin a line of the parts; that of [NewBoundary] does not. The error wraps [ErrBadField].
 func NewMultipart(contentType, boundary string, parts ...*Part) (*Part, error) {
-	if boundary == "" || len(boundary) > 60 || strings.HasSuffix(boundary, " ") || strings.ContainsFunc(boundary, notInBoundary) {
+	if boundary == "" || len(boundary) > 70 || strings.HasSuffix(boundary, " ") || strings.ContainsFunc(boundary, notInBoundary) {
 		return nil, fmt.Errorf("rfc5322: boundary %.80q is %w", boundary, ErrBadField)
 	}
 	if len(parts) == 0 {
