@@ -1,0 +1,134 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/mtakit/mtakit"
+	"github.com/mtakit/mtakit/queue/httpapi/template"
+)
+
+// Config says how an API works. Fields that aren't marked as required may be zero.
+type Config struct {
+	// Submit takes responsibility for messages; (*queue.Queue).Submit fits. Required.
+	Submit func(ctx context.Context, batch []mtakit.Submission, d mtakit.Durability) error
+	// NewID makes the ids of messages; (*queue.Queue).NewID fits. Required.
+	NewID func() mtakit.ID
+	// Trouble says what is wrong at the moment, so that no mail is taken. Nil: nothing ever is.
+	Trouble func() Trouble
+
+	// Hostname is the name of this machine, as Received fields have it. Default: the system's.
+	Hostname string
+	// ListenerHostname goes into the metadata of messages. Default: Hostname.
+	ListenerHostname string
+
+	// Trusted are the networks whose clients may do everything without a password. Nil: loopback. Empty and not nil: nobody.
+	Trusted mtakit.Prefixes
+	// Auth checks the passwords of HTTP Basic authentication. Nil: none is valid.
+	Auth mtakit.Authenticator
+	// Bearer checks tokens; the error wraps mtakit.ErrBadCredentials where the token is to blame. Nil: none is valid.
+	Bearer func(ctx context.Context, token string) (*mtakit.Identity, error)
+	// Permit decides who may do what. Nil: [DefaultPermit].
+	Permit func(ctx context.Context, a *Access) (Permission, error)
+
+	// BodyLimit is the largest request body, after decompression. Default 2 MiB.
+	BodyLimit int64
+	// BodyTimeout is how long a client may take to send its body. Default 60s; negative is no limit.
+	BodyTimeout time.Duration
+	// MaxInFlight is how many bytes of request bodies are worked on at once, of all injections together. Further ones wait; what waits and is large is in
+	// a temporary file. Memory in use is a small multiple of it. Default 32 MiB.
+	MaxInFlight int64
+	// TempDir is for large bodies. Default: the system's.
+	TempDir string
+
+	// RecipientRate limits how many recipients are injected over HTTP; a request over the limit waits. It needs Throttles.
+	RecipientRate mtakit.Rate
+	Throttles     mtakit.Throttles
+
+	// Generated is called for each message before it is submitted, and may change it, its body included. An error fails that
+	// recipient, except a [*mtakit.Delay], which sets when the message is due. It is called concurrently.
+	Generated func(ctx context.Context, s *mtakit.Submission, a *AuthInfo) error
+	// Template bounds the rendering of one template.
+	Template template.Limits
+	// Random makes the boundaries of messages; nil is crypto/rand. Give a seeded one, safe for concurrent use, to repeat a run.
+	Random io.Reader
+	// Now is the clock of messages; nil is time.Now.
+	Now func() time.Time
+
+	// Answers keeps the answers to requests with an Idempotency-Key. Nil: in memory, the last 10,000 of a day.
+	Answers Answers
+	// Update saves the envelope and metadata of a message; Update of a mtakit.Spool fits. With it, deferred generation goes on where it was when it is
+	// interrupted, rather than beginning again.
+	Update func(ctx context.Context, m *mtakit.Message) error
+
+	// Log is for what the operator should know. Nil: discarded.
+	Log *slog.Logger
+}
+
+// Trouble is a set of reasons not to take mail.
+type Trouble uint8
+
+// Reasons not to take mail.
+const (
+	Stopping   Trouble = 1 << iota // the process is shutting down
+	Overloaded                     // memory is short
+	Starting                       // the spool has not been opened yet
+	Full                           // storage is short
+	Unhealthy                      // the spool refuses writes
+)
+
+func (c *Config) withDefaults() error {
+	switch {
+	case c.Submit == nil:
+		return errors.New("httpapi: Config.Submit is missing")
+	case c.NewID == nil:
+		return errors.New("httpapi: Config.NewID is missing")
+	case c.BodyLimit < 0 || c.MaxInFlight < 0:
+		return errors.New("httpapi: Config has a negative size")
+	case !c.RecipientRate.IsZero() && c.Throttles == nil:
+		return fmt.Errorf("httpapi: Config.RecipientRate is %s, but Config.Throttles is missing", c.RecipientRate)
+	}
+	if c.Trouble == nil {
+		c.Trouble = func() Trouble { return 0 }
+	}
+	if c.Hostname == "" {
+		var err error
+		if c.Hostname, err = os.Hostname(); err != nil {
+			c.Hostname = "localhost"
+		}
+	}
+	if c.ListenerHostname == "" {
+		c.ListenerHostname = c.Hostname
+	}
+	if c.Trusted == nil {
+		c.Trusted = mtakit.Prefixes{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+	}
+	if c.Permit == nil {
+		c.Permit = DefaultPermit
+	}
+	if c.BodyLimit == 0 {
+		c.BodyLimit = 2 << 20
+	}
+	if c.BodyTimeout == 0 {
+		c.BodyTimeout = time.Minute
+	}
+	if c.MaxInFlight == 0 {
+		c.MaxInFlight = 32 << 20
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Answers == nil {
+		c.Answers = &MemoryAnswers{}
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}
