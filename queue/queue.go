@@ -290,12 +290,8 @@ func (q *Queue) stop() {
 	}
 	q.readyMu.Unlock()
 	q.wg.Wait()
-<<<<<<< Updated upstream
 	defer q.stopDeliver(mtakit.ErrClosed)
-=======
-	q.stopDeliver(mtakit.ErrClosed)
-	q.owed.remove(context.Background(), q.cfg.Spool)
->>>>>>> Stashed changes
+	defer q.owed.remove(context.Background(), q.cfg.Spool)
 	for _, r := range q.ready {
 		for _, it := range r.drain() {
 			q.leave(it, ownedBySession)

@@ -292,14 +292,9 @@ func (q *Queue) finish(it *item, from owner) {
 			q.leave(it, from)
 			return
 		}
-<<<<<<< Updated upstream
 		if err := q.cfg.Spool.Remove(context.Background(), it.id); err != nil && !errors.Is(err, mtakit.ErrNotFound) {
-			q.log.Error("message done but still in the spool; a restart would deliver it again", "id", it.id.String(), "err", err)
-=======
-		if err := q.cfg.Spool.Remove(ctx, it.id); err != nil && !errors.Is(err, mtakit.ErrNotFound) {
 			q.log.Error("message is done but still in the spool; it is removed later, unless a restart delivers it again", "id", it.id.String(), "err", err)
 			q.owed.add(it.id)
->>>>>>> Stashed changes
 		}
 	}
 	q.gone(it, from)
