@@ -39,8 +39,11 @@ func (s *Spool) background() {
 			if err := s.checkpoint(false); err != nil {
 				s.log.Warn("spool cannot write its index or free segments now", "dir", s.dir, "err", err)
 			}
-			s.compact()
-			nextCheckpoint = time.Now().Add(s.o.CheckpointInterval)
+			pause := s.o.CheckpointInterval
+			if s.compact() {
+				pause /= 10 // there may be more, but mail comes first
+			}
+			nextCheckpoint = time.Now().Add(pause)
 		}
 		next := earlier(nextCheck, nextCheckpoint)
 		if f := s.failure.Load(); f != nil {

@@ -6,27 +6,23 @@ import (
 	"github.com/mtakit/mtakit"
 )
 
-// compact copies the live records of mostly dead segments to the end of the log, until the dead are no more than the live. The
-// segments are freed after the next checkpoint.
-func (s *Spool) compact() {
-	for s.scans.Load() == 0 && s.sick() == nil {
-		select {
-		case <-s.stop:
-			return
-		default:
-		}
-		g := s.victim()
-		if g == nil {
-			return
-		}
-		if err := s.copyForward(g); err != nil {
-			if s.Err() == mtakit.ErrClosed {
-				return
-			}
-			s.log.Warn("spool cannot copy a segment forward now", "dir", s.dir, "segment", g.number, "err", err)
-			return
-		}
+// compact copies the live records of one mostly dead segment to the end of the log, and says whether there was one. The segment is
+// freed after the next checkpoint.
+func (s *Spool) compact() bool {
+	if s.scans.Load() > 0 || s.sick() != nil {
+		return false
 	}
+	g := s.victim()
+	if g == nil {
+		return false
+	}
+	if err := s.copyForward(g); err != nil {
+		if s.Err() != mtakit.ErrClosed {
+			s.log.Warn("spool cannot copy a segment forward now", "dir", s.dir, "segment", g.number, "err", err)
+		}
+		return false
+	}
+	return true
 }
 
 // needed estimates how much of a segment has to be kept.

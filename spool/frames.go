@@ -15,7 +15,10 @@ type frames struct {
 	at   int64 // where buf begins
 }
 
-const readAhead = 1 << 20
+const (
+	readAhead = 1 << 20
+	lookAhead = 32 << 10 // of next; much less, so that most steps find their bytes in the buffer
+)
 
 // bytes returns what is at off, n bytes or fewer at the end of the file. They are valid until the next call.
 func (r *frames) bytes(off int64, n int) ([]byte, error) {
@@ -110,7 +113,7 @@ func eachHead(f frame, raw []byte, fn func(at int64, h *head) error) error {
 func (r *frames) next(off int64) (int64, error) {
 	salt := le.AppendUint32(nil, r.g.salt)
 	for off = off + 8; off+frameSize <= r.size; {
-		b, err := r.bytes(off, readAhead)
+		b, err := r.bytes(off, lookAhead)
 		if err != nil {
 			return 0, err
 		}

@@ -50,7 +50,7 @@ var heads = sync.Pool{New: func() any { return headBuffer() }}
 // headBuffer is room for most heads.
 func headBuffer() *[]byte { return new(make([]byte, 1024)) }
 
-// read finds the record of id, and checks its head.
+// read finds the record of id, and checks its head. errMoved asks to try again.
 func (s *Spool) read(id mtakit.ID) (*reading, error) {
 	r := new(reading)
 	e, ok := s.index.pin(id, func(e entry) {
@@ -87,7 +87,7 @@ func (s *Spool) read(id mtakit.ID) (*reading, error) {
 			now, still := s.index.get(id)
 			r.release()
 			if still && now.record() != e.record() {
-				return s.read(id) // it was moved meanwhile
+				return nil, errMoved
 			}
 			return nil, s.absent()
 		}

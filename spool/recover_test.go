@@ -98,7 +98,7 @@ func TestTornTail(t *testing.T) {
 			}
 			d := disk.Crash(spooltest.LoseNone, nil)
 			writeFile(t, d, name, b)
-			s := open(t, "/spool", spool.Options{FS: d})
+			s := open(t, "/spool", withDisk(d))
 			for k, id := range list {
 				if _, err := s.Load(t.Context(), id); k < 2 && err != nil || k == 2 && !errors.Is(err, mtakit.ErrNotFound) {
 					t.Fatalf("%s at byte %d of %d: message %d: %v", how, i-start, end-start, k, err)
@@ -136,7 +136,7 @@ func TestDamageInTheMiddle(t *testing.T) {
 		}
 		d := disk.Crash(spooltest.LoseNone, nil)
 		writeFile(t, d, name, b)
-		s := open(t, "/spool", spool.Options{FS: d})
+		s := open(t, "/spool", withDisk(d))
 		for k, id := range list {
 			if _, err := s.Load(t.Context(), id); k != 1 && err != nil || k == 1 && !errors.Is(err, mtakit.ErrNotFound) {
 				t.Fatalf("byte %d: message %d: %v", i-start, k, err)
@@ -182,7 +182,7 @@ func TestDamageInUse(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			disk := new(spooltest.Disk)
-			s := open(t, "/spool", spool.Options{FS: disk})
+			s := open(t, "/spool", withDisk(disk))
 			defer s.Close()
 			w := newWorld(t, s)
 			list := append(append(w.store(mtakit.Durable, 100), w.store(mtakit.Durable, 1000)...), w.store(mtakit.Durable, 100)...)

@@ -161,7 +161,8 @@ func (c *scan) entry(g *segment, off int64, id mtakit.ID, queue []byte) bool {
 		return true
 	}
 	if e.slot() != g.slot || e.off() != off { // updated meanwhile
-		r, err := c.s.read(id)
+		var r *reading
+		err := c.s.again(func() (err error) { r, err = c.s.read(id); return err })
 		if err != nil {
 			return errors.Is(err, mtakit.ErrNotFound) || c.yield(mtakit.Entry{}, err)
 		}

@@ -275,14 +275,20 @@ func (s *Spool) Load(ctx context.Context, id mtakit.ID) (*mtakit.Message, error)
 		return nil, err
 	}
 	start := time.Now()
-	r, err := s.read(id)
+	var m *mtakit.Message
+	err := s.again(func() error {
+		r, err := s.read(id)
+		if err != nil {
+			return err
+		}
+		defer r.release()
+		if m, err = r.head.message(r.entry); err != nil {
+			return s.damaged(r, err)
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, err
-	}
-	defer r.release()
-	m, err := r.head.message(r.entry)
-	if err != nil {
-		return nil, s.damaged(r, err)
 	}
 	s.stats.loadLatency.Observe(time.Since(start))
 	return m, nil
@@ -295,16 +301,21 @@ func (s *Spool) Open(ctx context.Context, id mtakit.ID) (mtakit.Body, error) {
 		return nil, err
 	}
 	start := time.Now()
-	r, err := s.read(id)
+	var b mtakit.Body
+	err := s.again(func() error {
+		r, err := s.read(id)
+		if err != nil {
+			return err
+		}
+		defer r.release()
+		b, err = s.openBody(r)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	defer r.release()
-	b, err := s.openBody(r)
-	if err == nil {
-		s.stats.openLatency.Observe(time.Since(start))
-	}
-	return b, err
+	s.stats.openLatency.Observe(time.Since(start))
+	return b, nil
 }
 
 // Update implements [mtakit.Spool]. It writes the envelope; the body stays where it is.
@@ -396,7 +407,7 @@ func (s *Spool) refer(k kind, id mtakit.ID, due time.Time, tries int) error {
 	return s.commit(o, false)
 }
 
-// again repeats f while the message is being moved from under it by the copying of its segment.
+// again repeats f while its message is moved by the copying of a segment.
 func (s *Spool) again(f func() error) error {
 	for {
 		if err := f(); err != errMoved {

@@ -10,6 +10,8 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -150,7 +152,14 @@ func (st *boltStore) close() (err error) {
 type fileStore struct {
 	fs        vfs.FS
 	path, dir string
-	m         map[string][]byte
+	mu        sync.Mutex
+	m         map[string][]byte // replaced, not changed
+}
+
+func (st *fileStore) now() map[string][]byte {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.m
 }
 
 func openFileStore(fsys vfs.FS, path, dir string) (*fileStore, error) {
@@ -180,9 +189,10 @@ func openFileStore(fsys vfs.FS, path, dir string) (*fileStore, error) {
 }
 
 func (st *fileStore) each(prefix string, f func(key, value []byte) error) error {
-	for _, k := range slices.Sorted(maps.Keys(st.m)) {
-		if len(k) >= len(prefix) && k[:len(prefix)] == prefix {
-			if err := f([]byte(k), st.m[k]); err != nil {
+	m := st.now()
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		if strings.HasPrefix(k, prefix) {
+			if err := f([]byte(k), m[k]); err != nil {
 				return err
 			}
 		}
@@ -191,12 +201,12 @@ func (st *fileStore) each(prefix string, f func(key, value []byte) error) error 
 }
 
 func (st *fileStore) get(key string, dst []byte) ([]byte, bool, error) {
-	v, ok := st.m[key]
+	v, ok := st.now()[key]
 	return append(dst, v...), ok, nil
 }
 
 func (st *fileStore) commit(changes map[string][]byte) error {
-	m := maps.Clone(st.m)
+	m := maps.Clone(st.now())
 	for k, v := range changes {
 		if v == nil {
 			delete(m, k)
@@ -229,7 +239,9 @@ func (st *fileStore) commit(changes map[string][]byte) error {
 		err = st.fs.SyncDir(st.dir)
 	}
 	if err == nil {
+		st.mu.Lock()
 		st.m = m
+		st.mu.Unlock()
 	}
 	return err
 }

@@ -1,0 +1,8 @@
+//go:build !race
+
+package spool_test
+
+const (
+	raceEnabled = false
+	crashStep   = 1
+)
