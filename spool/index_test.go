@@ -26,8 +26,8 @@ func TestIndexIsAMap(t *testing.T) {
 			m := map[mtakit.ID]entry{}
 			owner := map[place]mtakit.ID{}
 			var list []mtakit.ID
-			for step := range 60_000 {
-				grow := step/10_000%2 == 0
+			for step := range 9_000 {
+				grow := step/1500%2 == 0
 				if n := rnd.IntN(10); len(list) == 0 || n < 3 || grow && n < 8 {
 					var id mtakit.ID
 					le.PutUint64(id[:], rnd.Uint64())
