@@ -21,19 +21,20 @@ var edges = map[string]string{
 
 // homes are the packages that import a module, with those below them; everything else goes through them.
 var homes = map[string][]string{
-	"github.com/alecthomas/kong":      {"examples"},
-	"github.com/dlclark/regexp2":      {"shaping"}, // patterns of users' files that regexp refuses
-	"github.com/emersion/go-message":  {"rfc5322"},
-	"github.com/emersion/go-smtp":     {"smtpserver"},
-	"github.com/fsnotify/fsnotify":    {"internal/datafile", "eventlog"},
-	"github.com/klauspost/compress":   {"eventlog", "metrics"},
-	"github.com/miekg/dns":            {"smtpclient/route"},
-	"github.com/pelletier/go-toml/v2": {"internal/datafile"},
-	"github.com/pires/go-proxyproto":  {"smtpserver"},
-	"go.etcd.io/bbolt":                {"spool"},
-	"golang.org/x/net":                {"rfc5322", "smtpclient", "smtpserver"},
-	"golang.org/x/sync":               {"eventlog", "internal", "queue", "shaping", "smtpclient", "spool"},
-	"golang.org/x/sys":                {"internal", "smtpclient", "smtpserver", "spool"},
+	"github.com/alecthomas/kong":         {"examples"},
+	"github.com/dlclark/regexp2":         {"shaping"}, // patterns of users' files that regexp refuses
+	"github.com/emersion/go-message":     {"rfc5322"},
+	"github.com/emersion/go-smtp":        {"smtpserver"},
+	"github.com/go-json-experiment/json": {"queue/httpapi"},
+	"github.com/fsnotify/fsnotify":       {"internal/datafile", "eventlog"},
+	"github.com/klauspost/compress":      {"eventlog", "metrics"},
+	"github.com/miekg/dns":               {"smtpclient/route"},
+	"github.com/pelletier/go-toml/v2":    {"internal/datafile"},
+	"github.com/pires/go-proxyproto":     {"smtpserver"},
+	"go.etcd.io/bbolt":                   {"spool"},
+	"golang.org/x/net":                   {"rfc5322", "smtpclient", "smtpserver"},
+	"golang.org/x/sync":                  {"eventlog", "internal", "queue", "shaping", "smtpclient", "spool"},
+	"golang.org/x/sys":                   {"internal", "smtpclient", "smtpserver", "spool"},
 
 	"github.com/rogpeppe/go-internal": nil, // tests only
 	"go.uber.org/goleak":              nil,

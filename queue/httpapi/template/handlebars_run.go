@@ -59,7 +59,7 @@ func (e *hbExpr) value(r *run) any {
 	}
 	if len(e.path.parts) == 1 && !e.path.this && !e.path.data && e.path.up == 0 {
 		name := e.path.parts[0]
-		if h, ok := hbHelpers[name]; ok && (e.call || len(e.params) > 0) {
+		if h, ok := r.lib.helpers[name]; ok && (e.call || len(e.params) > 0) {
 			return h(r, e.args(r))
 		}
 		if e.call {
@@ -345,15 +345,13 @@ func (r *run) hbContext() any {
 	return r.blocks[len(r.blocks)-1].context
 }
 
-// hbHelpers are those that give a value.
-var hbHelpers map[string]callable
-
-func init() { // breaks the cycle by way of hbExpr.value
+// newHelpers are those that give a value.
+func newHelpers() map[string]callable {
 	compare := func(ok func(c int) bool) callable {
 		return func(r *run, a *args) any { return ok(r.compare(a.get(r, 0, "first"), a.get(r, 1, "second"))) }
 	}
 	two := func(a *args) (x, y any) { return a.at(0, ""), a.at(1, "") }
-	hbHelpers = map[string]callable{
+	return map[string]callable{
 		"lookup": func(r *run, a *args) any {
 			v, k := two(a)
 			return hbChild(r, v, r.hbDisplay(k))

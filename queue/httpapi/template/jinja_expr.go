@@ -502,7 +502,7 @@ func (f *filterCall) eval(r *run) any {
 
 func (r *run) filter(name string, v any, a *args) any {
 	r.step(weight(v))
-	f, ok := filters[name]
+	f, ok := r.lib.filters[name]
 	if !ok {
 		r.fail("unknown filter", "filter %s is unknown", name)
 	}
@@ -522,7 +522,7 @@ func (t *test) eval(r *run) any {
 }
 
 func (r *run) test(name string, v any, a *args) bool {
-	f, ok := tests[name]
+	f, ok := r.lib.tests[name]
 	if !ok {
 		r.fail("unknown test", "test %s is unknown", name)
 	}

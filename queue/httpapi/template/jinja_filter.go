@@ -15,10 +15,8 @@ import (
 
 type filterFunc func(r *run, v any, a *args) any
 
-// filters are MiniJinja's and those of its contributed set that make sense in mail.
-var filters map[string]filterFunc
-
-func init() { // breaks the cycle by way of r.filter
+// newFilters are MiniJinja's and those of its contributed set that make sense in mail.
+func newFilters() map[string]filterFunc {
 	text := func(f func(string) string) filterFunc {
 		return func(r *run, v any, _ *args) any { return r.str(f(r.display(v))) }
 	}
@@ -62,7 +60,7 @@ func init() { // breaks the cycle by way of r.filter
 			return best
 		}
 	}
-	filters = map[string]filterFunc{
+	return map[string]filterFunc{
 		"upper": text(strings.ToUpper), "lower": text(strings.ToLower), "title": text(title), "capitalize": text(capitalize),
 		"string": func(r *run, v any, _ *args) any {
 			if s, ok := v.(safe); ok {

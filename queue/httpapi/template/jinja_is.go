@@ -7,10 +7,8 @@ import (
 
 type testFunc func(r *run, v any, a *args) bool
 
-// tests are what can follow "is".
-var tests map[string]testFunc
-
-func init() { // breaks the cycle by way of r.test
+// newTests are what can follow "is".
+func newTests() map[string]testFunc {
 	is := func(f func(v any) bool) testFunc { return func(_ *run, v any, _ *args) bool { return f(v) } }
 	kind := func(names ...string) testFunc {
 		return is(func(v any) bool {
@@ -40,7 +38,7 @@ func init() { // breaks the cycle by way of r.test
 			return ok && f(s, a.str(r, 0, "other", ""))
 		}
 	}
-	tests = map[string]testFunc{
+	tests := map[string]testFunc{
 		"defined":   is(func(v any) bool { return !isUndefined(v) }),
 		"undefined": is(isUndefined),
 		"none":      is(func(v any) bool { return v == nil }),
@@ -71,10 +69,11 @@ func init() { // breaks the cycle by way of r.test
 		"endingwith":   str(strings.HasSuffix),
 		"lower":        str(func(s, _ string) bool { return s == strings.ToLower(s) && strings.ContainsFunc(s, unicode.IsLetter) }),
 		"upper":        str(func(s, _ string) bool { return s == strings.ToUpper(s) && strings.ContainsFunc(s, unicode.IsLetter) }),
-		"filter":       func(r *run, v any, _ *args) bool { _, ok := filters[r.display(v)]; return ok },
-		"test":         func(r *run, v any, _ *args) bool { _, ok := tests[r.display(v)]; return ok },
+		"filter":       func(r *run, v any, _ *args) bool { _, ok := r.lib.filters[r.display(v)]; return ok },
+		"test":         func(r *run, v any, _ *args) bool { _, ok := r.lib.tests[r.display(v)]; return ok },
 	}
 	for sign, name := range map[string]string{"!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge", "lessthan": "lt", "greaterthan": "gt"} {
 		tests[sign] = tests[name]
 	}
+	return tests
 }

@@ -3,18 +3,29 @@ package template
 import (
 	"fmt"
 	"strings"
+	"sync"
 )
+
+// library is what templates can call by name.
+type library struct {
+	filters map[string]filterFunc
+	tests   map[string]testFunc
+	helpers map[string]callable
+}
+
+var shared = sync.OnceValue(func() *library { return &library{newFilters(), newTests(), newHelpers()} })
 
 // run is one rendering.
 type run struct {
 	t             *Template
+	lib           *library
 	limits        Limits
 	vars          []map[string]any
 	steps, memory int // what is left
 	depth         int
 	line          int // of the source
 	escape        bool
-	out           []byte
+	out           *strings.Builder
 
 	// Jinja's scopes: bindings from the outermost to the innermost, and where each frame begins. Lookups go down to base, then on from below: a
 	// macro sees what was there when it was defined, not its caller's variables.
@@ -80,10 +91,10 @@ func (r *run) enter() {
 }
 
 func (r *run) write(s string) {
-	if len(r.out)+len(s) > r.limits.Output {
+	if r.out.Len()+len(s) > r.limits.Output {
 		r.exceed("bytes of output", r.limits.Output)
 	}
-	r.out = append(r.out, s...)
+	r.out.WriteString(s)
 }
 
 // writeEscaped writes s for HTML; what is escaped besides & < > " and ' is the dialect's.
@@ -97,9 +108,9 @@ func (r *run) writeEscaped(s string, extra *strings.Replacer) {
 // capture runs f and returns what it writes.
 func (r *run) capture(f func()) string {
 	saved := r.out
-	r.out = nil
+	r.out = &strings.Builder{}
 	f()
-	s := string(r.out)
+	s := r.out.String()
 	r.out = saved
 	r.grow(len(s))
 	return s

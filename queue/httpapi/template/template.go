@@ -140,7 +140,8 @@ func (t *Template) Render(l Limits, vars ...map[string]any) (text string, err er
 		return t.source, nil
 	}
 	l = l.withDefaults()
-	r := &run{t: t, vars: vars, limits: l, steps: l.Steps, memory: l.Memory, escape: t.escape, line: 1, out: make([]byte, 0, len(t.source)+len(t.source)/4)}
+	r := &run{t: t, lib: shared(), vars: vars, limits: l, steps: l.Steps, memory: l.Memory, escape: t.escape, line: 1, out: &strings.Builder{}}
+	r.out.Grow(min(len(t.source)+len(t.source)/8+32, l.Output))
 	defer func() {
 		if err != nil {
 			text = ""
@@ -148,7 +149,7 @@ func (t *Template) Render(l Limits, vars ...map[string]any) (text string, err er
 	}()
 	defer t.catch(&err)
 	t.body.exec(r)
-	return string(r.out), nil
+	return r.out.String(), nil
 }
 
 // failure is what the code of this package panics with when a template is at fault; catch turns it into an error.
