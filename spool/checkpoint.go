@@ -2,17 +2,12 @@ package spool
 
 import (
 	"cmp"
-	"encoding/binary"
 	"errors"
-	"fmt"
 	"hash/crc32"
-	"io/fs"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 
-	"github.com/mtakit/mtakit"
 	"github.com/mtakit/mtakit/spool/internal/envelope"
 )
 
@@ -56,98 +51,6 @@ type checkpointer struct {
 type position struct {
 	number uint64
 	off    int64
-}
-
-// saved is an entry in the index on disk.
-type saved struct {
-	off   int64
-	id    mtakit.ID
-	due   uint32
-	class uint8
-	tries uint16
-	queue []byte // stored form
-	body  uint64 // number of the segment that has the body; 0: the same
-}
-
-func appendEntries(b []byte, list []saved) []byte {
-	number := map[string]int{}
-	var names [][]byte
-	for i := range list {
-		if _, ok := number[string(list[i].queue)]; !ok {
-			number[string(list[i].queue)] = len(names)
-			names = append(names, list[i].queue)
-		}
-	}
-	b = binary.AppendUvarint(b, uint64(len(names)))
-	for _, q := range names {
-		b = append(binary.AppendUvarint(b, uint64(len(q))), q...)
-	}
-	b = binary.AppendUvarint(b, uint64(len(list)))
-	var last int64
-	for i := range list {
-		e := &list[i]
-		b = binary.AppendUvarint(b, uint64(e.off-last)/8)
-		last = e.off
-		b = append(b, e.id[:]...)
-		b = append(le.AppendUint32(b, e.due), e.class)
-		b = binary.AppendUvarint(b, uint64(e.tries))
-		q := uint64(number[string(e.queue)]) * 2
-		if e.body == 0 {
-			b = binary.AppendUvarint(b, q)
-		} else {
-			b = binary.AppendUvarint(binary.AppendUvarint(b, q+1), e.body)
-		}
-	}
-	return b
-}
-
-// parseEntries calls f for each entry of b; the entry is valid during the call.
-func parseEntries(b []byte, f func(*saved) error) error {
-	bad := false
-	number := func() uint64 {
-		n, w := binary.Uvarint(b)
-		if w <= 0 {
-			bad, b = true, nil
-			return 0
-		}
-		b = b[w:]
-		return n
-	}
-	take := func(n uint64) []byte {
-		if n > uint64(len(b)) {
-			bad, b = true, nil
-			return nil
-		}
-		p := b[:n]
-		b = b[n:]
-		return p
-	}
-	var names [][]byte
-	for n := number(); n > 0 && !bad; n-- {
-		names = append(names, take(number()))
-	}
-	var e saved
-	for n := number(); n > 0 && !bad; n-- {
-		e.off += int64(number()) * 8
-		id := take(21)
-		e.tries = uint16(number())
-		q := number()
-		e.body = 0
-		if q&1 != 0 {
-			e.body = number()
-		}
-		if bad || q/2 >= uint64(len(names)) || e.off >= maxSegment {
-			return errIndex
-		}
-		e.id, e.due, e.class, e.queue = mtakit.ID(id), le.Uint32(id[16:]), id[20]&maxSize, names[q/2]
-		if err := f(&e); err != nil {
-			return err
-		}
-	}
-	if bad || len(b) > 0 {
-		return errIndex
-	}
-	return nil
 }
 
 // cut is what a checkpoint takes from the log's state at one moment.
@@ -384,63 +287,4 @@ func (s *Spool) setIndexAside() error {
 		err = s.fs.SyncDir(s.dir)
 	}
 	return err
-}
-
-// free deletes segments that had no live record at a checkpoint that is now on disk.
-//
-// A segment also holds what is said of messages in older ones: that they are gone, or due later. If the index on disk is
-// lost, and an older one still has the message, only that keeps it from coming back. So a segment goes only after all
-// between the oldest that it speaks of and itself, and names go in that order, also over a crash.
-func (s *Spool) free(list []*segment) error {
-	s.writeMu.Lock()
-	for _, g := range list { // ascending
-		if s.freeable(g) {
-			s.dropSegment(g)
-			s.logBytes.Add(-g.end)
-			s.doomed = append(s.doomed, g)
-		}
-	}
-	s.writeMu.Unlock()
-	for len(s.doomed) > 0 {
-		g := s.doomed[0]
-		if err := s.deleteSegment(g); err != nil {
-			return fmt.Errorf("spool: freeing segment %016x: %w", g.number, err)
-		}
-		s.doomed = s.doomed[1:]
-		s.gone = append(s.gone, g.number)
-		s.stats.freed.Inc()
-	}
-	return nil
-}
-
-func (s *Spool) freeable(g *segment) bool {
-	if g == s.active || s.numbered(g.number) != g || slices.Contains(s.unsynced, g) {
-		return false
-	}
-	i, _ := slices.BinarySearchFunc(s.segments, g.oldest, func(o *segment, n uint64) int { return cmp.Compare(o.number, n) })
-	return s.segments[i] == g
-}
-
-// deleteSegment removes the file of a segment, or keeps it for another. It may be called again after an error.
-func (s *Spool) deleteSegment(g *segment) error {
-	s.createMu.Lock()
-	defer s.createMu.Unlock()
-	name := segmentName(g.number)
-	// Nobody may read what is going to be written over.
-	if len(s.spares) < maxSpares && g.size >= minSegment && s.full.Load() == nil && g.refs.CompareAndSwap(1, 0) {
-		g.file.Close()
-		sp := spare{strings.TrimSuffix(name, segmentSuffix) + spareSuffix, g.size}
-		if err := s.fs.Rename(s.path(name), s.path(sp.name)); err != nil {
-			return err
-		}
-		s.spares = append(s.spares, sp)
-	} else {
-		if err := s.fs.Remove(s.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		if g.refs.Load() > 0 {
-			g.release()
-		}
-	}
-	return s.fs.SyncDir(s.dir)
 }

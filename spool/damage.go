@@ -133,10 +133,7 @@ type part struct {
 // setAside copies parts to a new file that is durable when it returns.
 func (s *Spool) setAside(name string, parts []part) (string, error) {
 	dir := s.damageDir()
-	if err := s.fs.MkdirAll(dir, 0o700); err != nil {
-		return "", err
-	}
-	if err := s.fs.SyncDir(s.dir); err != nil {
+	if err := s.makeDir(dir); err != nil {
 		return "", err
 	}
 	name = filepath.Join(dir, name)

@@ -98,7 +98,7 @@ func segmentNumber(name string) (uint64, bool) {
 func (s *Spool) path(name string) string { return filepath.Join(s.dir, name) }
 
 // spare is the file of a segment that is gone, kept because writing to blocks that a file already has costs no journal entry
-// at the sync, and so up to half of its time.
+// at the sync, and so up to a third of its time.
 type spare struct {
 	name string
 	size int64
