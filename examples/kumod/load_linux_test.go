@@ -105,25 +105,6 @@ func (l *load) client(addr string, ended <-chan struct{}) error {
 	}
 }
 
-func (l *load) count() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.acked)
-}
-
-// upTo sends n messages on some connections and returns when all are acknowledged.
-func (l *load) upTo(t testing.TB, addr string, n, conns int) {
-	t.Helper()
-	stop := l.run(addr, conns, false)
-	defer stop()
-	for end := time.Now().Add(10 * time.Minute); l.count() < n; {
-		if time.Now().After(end) {
-			t.Fatalf("%d of %d messages are acknowledged", l.count(), n)
-		}
-		<-time.After(5 * time.Millisecond)
-	}
-}
-
 // mx is a destination. Of what it accepts it keeps the number alone.
 type mx struct {
 	l net.Listener
@@ -286,12 +267,6 @@ func (m *mx) most() (n int) {
 	defer m.mu.Unlock()
 	n, m.peak = m.peak, len(m.conns)
 	return n
-}
-
-func (m *mx) count() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return len(m.got)
 }
 
 // compare checks that every message that was acknowledged has arrived, and that no more were repeated than could have been in flight.
