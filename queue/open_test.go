@@ -46,3 +46,7 @@ func TestSystemShutdownTimeout(t *testing.T) {
 		}
 	})
 }
+
+func settingsPolicy(s *mtakit.QueueSettings) func(context.Context, mtakit.QueueName) (*mtakit.QueueSettings, error) {
+	return func(context.Context, mtakit.QueueName) (*mtakit.QueueSettings, error) { return s, nil }
+}
