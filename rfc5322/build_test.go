@@ -174,7 +174,7 @@ func TestBuildRoundTrip(t *testing.T) {
 }
 
 func canonical(s string) string {
-	if s = rfc5322.CanonicalLines(s); !strings.HasSuffix(s, "\r\n") {
+	if s = string(rfc5322.AppendLines(nil, s)); !strings.HasSuffix(s, "\r\n") {
 		s += "\r\n"
 	}
 	return s
@@ -250,8 +250,19 @@ func TestQuotedPrintable(t *testing.T) {
 		{"\x00é", "=00=C3=A9"},
 		{"", ""},
 	} {
-		if got := string(rfc5322.AppendQuotedPrintable(nil, c.in)); got != c.want {
+		if got := string(rfc5322.AppendQuotedPrintable(nil, []byte(c.in))); got != c.want {
 			t.Errorf("%q: got %q, want %q", c.in, got, c.want)
+		}
+	}
+}
+
+func TestAppendLines(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"": "", "a": "a", "\n": "\r\n", "\r": "\r\n", "\r\n": "\r\n", "\r\r\n": "\r\n\r\n", "\n\r": "\r\n\r\n", "a\nb\rc\r\nd": "a\r\nb\r\nc\r\nd", "a\r\r": "a\r\n\r\n",
+	} {
+		if got := string(rfc5322.AppendLines(nil, in)); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
 		}
 	}
 }
@@ -411,7 +422,7 @@ func FuzzBuild(f *testing.F) {
 func FuzzQuotedPrintable(f *testing.F) {
 	f.Add("one two \r\nthree\t= é\n")
 	f.Fuzz(func(t *testing.T, s string) {
-		q := rfc5322.AppendQuotedPrintable(nil, s)
+		q := rfc5322.AppendQuotedPrintable(nil, []byte(s))
 		got, err := io.ReadAll(quotedprintable.NewReader(bytes.NewReader(q)))
 		if err != nil || string(got) != s {
 			t.Fatalf("%q is read back from %q as %q, %v", s, q, got, err)
@@ -496,9 +507,9 @@ func BenchmarkEncode(b *testing.B) {
 	b.Run("qp", func(b *testing.B) {
 		b.SetBytes(int64(len(s)))
 		b.ReportAllocs()
-		buf := make([]byte, 0, 2*len(s))
+		buf, text := make([]byte, 0, 2*len(s)), []byte(s)
 		for b.Loop() {
-			rfc5322.AppendQuotedPrintable(buf, s)
+			rfc5322.AppendQuotedPrintable(buf, text)
 		}
 	})
 	b.Run("base64", func(b *testing.B) {

@@ -1,12 +1,14 @@
 package rfc5322
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
+	"unicode/utf8"
 )
 
 // Part is a part of a MIME message (RFC 2045), encoded and ready to be sent. It is immutable and safe for concurrent use: a part that many messages have
@@ -36,12 +38,16 @@ func (p *Part) Size() int {
 // utf-8. The transfer encoding is none if the text needs none, else quoted-printable, or base64 if that is shorter. Line ends
 // become CRLF, and the last line gets one. The error wraps [ErrBadField] and is about the content type.
 func NewText(contentType, text string) (*Part, error) {
-	text = CanonicalLines(strings.ToValidUTF8(text, "\ufffd"))
-	if !strings.HasSuffix(text, "\r\n") {
-		text += "\r\n"
+	if !utf8.ValidString(text) {
+		text = strings.ToValidUTF8(text, "\ufffd")
 	}
+	canonical := AppendLines(make([]byte, 0, len(text)+strings.Count(text, "\n")+2), text)
+	if !bytes.HasSuffix(canonical, []byte("\r\n")) {
+		canonical = append(canonical, "\r\n"...)
+	}
+	identity := isIdentity(canonical)
 	charset := "us-ascii"
-	if !isASCII(text) {
+	if !identity && !isASCII(text) {
 		charset = "utf-8"
 	}
 	h := append(make([]byte, 0, 128), "Content-Type: "...)
@@ -55,16 +61,17 @@ func NewText(contentType, text string) (*Part, error) {
 		}
 	}
 	h = append(append(append(h, ";\r\n\tcharset=\""...), charset...), "\"\r\n"...)
-	if isIdentity(text) {
-		return &Part{header: h, body: [][]byte{[]byte(text)}}, nil
+	if identity {
+		return &Part{header: h, body: [][]byte{canonical}}, nil
 	}
-	size := base64Len(len(text))
-	b, ok := appendQP(make([]byte, 0, min(size, len(text)+len(text)/8+16)), text, size)
+	n := len(canonical)
+	size := base64Len(n)
+	b, ok := appendQP(make([]byte, 0, min(size, n+n/8+16)), canonical, size)
 	if ok {
 		h = append(h, "Content-Transfer-Encoding: quoted-printable\r\n"...)
 	} else {
 		h = append(h, "Content-Transfer-Encoding: base64\r\n"...)
-		b = AppendBase64(make([]byte, 0, size), []byte(text))
+		b = AppendBase64(make([]byte, 0, size), canonical)
 	}
 	return &Part{header: h, body: [][]byte{b}}, nil
 }

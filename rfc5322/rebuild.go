@@ -28,7 +28,7 @@ const (
 // error is [ErrTooComplex].
 func Rebuild(msg []byte) ([][]byte, error) {
 	var r rebuilder
-	p, err := r.part([]byte(CanonicalLines(string(msg))), 0)
+	p, err := r.part(AppendLines(nil, string(msg)), 0)
 	if err != nil {
 		return nil, err
 	}

@@ -1,7 +1,9 @@
 package rfc5322
 
 import (
+	"bytes"
 	"encoding/base64"
+	"slices"
 	"strings"
 )
 
@@ -13,13 +15,13 @@ const (
 
 // AppendQuotedPrintable appends text in quoted-printable encoding (RFC 2045, 6.7) with lines of at most 76 characters. CRLF is a line
 // end and stays; a CR or LF alone is encoded, and so is white space at the end of a line.
-func AppendQuotedPrintable(dst []byte, text string) []byte {
+func AppendQuotedPrintable(dst, text []byte) []byte {
 	dst, _ = appendQP(dst, text, -1)
 	return dst
 }
 
 // appendQP gives up when it has written more than limit bytes, unless that is negative.
-func appendQP(dst []byte, text string, limit int) ([]byte, bool) {
+func appendQP(dst, text []byte, limit int) ([]byte, bool) {
 	const hex = "0123456789ABCDEF"
 	start, col := len(dst), 0
 	for i := 0; i < len(text); i++ {
@@ -33,9 +35,9 @@ func appendQP(dst []byte, text string, limit int) ([]byte, bool) {
 			continue
 		}
 		last := i+1 == len(text) || text[i+1] == '\r' && i+2 < len(text) && text[i+2] == '\n'
-		literal := c > ' ' && c < 0x7f && c != '=' || (c == ' ' || c == '\t') && !last
+		plain := literal[c] && !(last && (c == ' ' || c == '\t'))
 		width, room := 3, qpLine-1
-		if literal {
+		if plain {
 			width = 1
 		}
 		if last {
@@ -44,7 +46,7 @@ func appendQP(dst []byte, text string, limit int) ([]byte, bool) {
 		if col+width > room {
 			dst, col = append(dst, "=\r\n"...), 0
 		}
-		if literal {
+		if plain {
 			dst = append(dst, c)
 		} else {
 			dst = append(dst, '=', hex[c>>4], hex[c&15])
@@ -54,26 +56,28 @@ func appendQP(dst []byte, text string, limit int) ([]byte, bool) {
 	return dst, limit < 0 || len(dst)-start <= limit
 }
 
-// isIdentity says whether quoted-printable would leave text as it is.
-func isIdentity(text string) bool {
-	line := 0
-	for i := 0; i < len(text); i++ {
-		switch c := text[i]; {
-		case c > ' ' && c < 0x7f && c != '=':
-			line++
-		case c == ' ' || c == '\t':
-			if line++; i+1 == len(text) || text[i+1] == '\r' {
+// literal has the bytes that stand for themselves within a line.
+var literal = func() (t [256]bool) {
+	for c := ' '; c < 0x7f; c++ {
+		t[c] = c != '='
+	}
+	t['\t'] = true
+	return t
+}()
+
+// isIdentity says whether quoted-printable would leave text as it is, whose lines end with CRLF.
+func isIdentity(text []byte) bool {
+	for len(text) > 0 {
+		line, rest, _ := bytes.Cut(text, []byte("\r\n"))
+		if n := len(line); n > qpLine || n > 0 && (line[n-1] == ' ' || line[n-1] == '\t') {
+			return false
+		}
+		for _, c := range line {
+			if !literal[c] {
 				return false
 			}
-		case c == '\r' && i+1 < len(text) && text[i+1] == '\n':
-			i, line = i+1, 0
-			continue
-		default:
-			return false
 		}
-		if line > qpLine {
-			return false
-		}
+		text = rest
 	}
 	return true
 }
@@ -93,34 +97,26 @@ func base64Len(n int) int {
 	return base64.StdEncoding.EncodedLen(n) + 2*((n+base64Step-1)/base64Step)
 }
 
-// CanonicalLines returns text with every line ended by CRLF: a CR or an LF alone becomes one (RFC 2046, 4.1.1). It does not add one at the end.
-func CanonicalLines(text string) string {
-	bare := 0
-	for i := 0; i < len(text); i++ {
-		switch {
-		case text[i] == '\n':
-			bare++
-		case text[i] == '\r' && i+1 < len(text) && text[i+1] == '\n':
-			i++
-		case text[i] == '\r':
-			bare++
+// AppendLines appends text with every line ended by CRLF: a CR or an LF alone becomes one (RFC 2046, 4.1.1). It does not add one at the end.
+func AppendLines(dst []byte, text string) []byte {
+	dst = slices.Grow(dst, len(text)+strings.Count(text, "\n"))
+	for text != "" {
+		line, rest, ended := strings.Cut(text, "\n")
+		if ended {
+			line = strings.TrimSuffix(line, "\r")
 		}
-	}
-	if bare == 0 {
-		return text
-	}
-	var b strings.Builder
-	b.Grow(len(text) + bare)
-	for i := 0; i < len(text); i++ {
-		switch c := text[i]; {
-		case c == '\r' && i+1 < len(text) && text[i+1] == '\n':
-			i++
-			fallthrough
-		case c == '\r' || c == '\n':
-			b.WriteString("\r\n")
-		default:
-			b.WriteByte(c)
+		for {
+			part, more, bare := strings.Cut(line, "\r")
+			dst = append(dst, part...)
+			if !bare {
+				break
+			}
+			dst, line = append(dst, "\r\n"...), more
 		}
+		if ended {
+			dst = append(dst, "\r\n"...)
+		}
+		text = rest
 	}
-	return b.String()
+	return dst
 }

@@ -30,8 +30,8 @@ const (
 
 // Identity is who somebody is, and how we know.
 type Identity struct {
-	Identity string `json:"identity"`
-	Context  string `json:"context"`
+	Identity string
+	Context  string // one of the constants
 }
 
 // AuthInfo is what is known of a client.

@@ -51,10 +51,13 @@ func (a *API) readJSON(w http.ResponseWriter, r *http.Request, tap io.Writer) (b
 		return nil, false
 	}
 	const failed = "Failed to buffer the request body: "
-	if r.ContentLength > a.cfg.BodyLimit {
-		w.Header().Set("Connection", "close")
-		text(w, http.StatusRequestEntityTooLarge, failed+"length limit exceeded")
+	refuse := func(status int, why string) (body, bool) {
+		w.Header().Set("Connection", "close") // else the server would first read what is left of the request, without a time limit
+		text(w, status, why)
 		return nil, false
+	}
+	if r.ContentLength > a.cfg.BodyLimit {
+		return refuse(http.StatusRequestEntityTooLarge, failed+"length limit exceeded")
 	}
 	if rc := http.NewResponseController(w); a.cfg.BodyTimeout > 0 && rc.SetReadDeadline(time.Now().Add(a.cfg.BodyTimeout)) == nil {
 		defer rc.SetReadDeadline(time.Time{})
@@ -64,20 +67,18 @@ func (a *API) readJSON(w http.ResponseWriter, r *http.Request, tap io.Writer) (b
 		in = io.TeeReader(in, tap)
 	}
 	b, err := a.buffer(in, r.ContentLength)
-	var tooLarge *http.MaxBytesError
+	var limit *http.MaxBytesError
 	var disk *os.PathError
 	switch {
 	case err == nil:
 		return b, true
-	case errors.As(err, &tooLarge):
-		text(w, http.StatusRequestEntityTooLarge, failed+"length limit exceeded")
+	case errors.As(err, &limit):
+		return refuse(http.StatusRequestEntityTooLarge, failed+"length limit exceeded")
 	case errors.As(err, &disk):
 		a.cfg.Log.Error("request body could not be kept", "err", err)
-		problem(w, http.StatusServiceUnavailable, "disk is too full")
-	default:
-		text(w, http.StatusBadRequest, failed+oneLine(err.Error()))
+		return refuse(http.StatusServiceUnavailable, "Error: disk is too full")
 	}
-	return nil, false
+	return refuse(http.StatusBadRequest, failed+oneLine(err.Error()))
 }
 
 // buffer reads in to its end. length is how much to expect, -1 is unknown.

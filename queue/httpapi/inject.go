@@ -1,10 +1,13 @@
 package httpapi
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"net/http"
+	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/mtakit/mtakit"
@@ -77,6 +80,34 @@ func (a *API) inject(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	work(r.Context()).write(w)
+}
+
+// Inject does in this process what POST /api/inject/v1 does: it takes the body of a request and returns that of the answer. The rate of recipients does not
+// apply, nor does BodyLimit. An error means that the request was refused as a whole, or cut off by the end of ctx.
+func (a *API) Inject(ctx context.Context, body []byte) ([]byte, error) {
+	if why := a.refusal(); why != "" {
+		return nil, errors.New(why)
+	}
+	q, err := parseRequest(memory{bytes.NewReader(body)})
+	if err != nil {
+		return nil, err
+	}
+	here := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	auth := &AuthInfo{PeerAddress: here, Identities: []Identity{{"kumomta.internal", LocalSystem}}}
+	in, _, err := a.prepare(q, &origin{auth: auth, summary: auth.Summary(), from: here.String(), hostname: a.cfg.ListenerHostname})
+	if err != nil {
+		return nil, err
+	}
+	if q.deferredGeneration {
+		if p := a.deferGeneration(ctx, in); p.status != http.StatusOK {
+			return nil, errors.New(strings.TrimPrefix(p.text, "Error: "))
+		}
+		return resultJSON(0, &failures{}), nil
+	}
+	if err := in.run(ctx, 0, nil); err != nil {
+		return nil, err
+	}
+	return in.result(), nil
 }
 
 // origin is where a request came from.

@@ -1,11 +1,13 @@
 package httpapi_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -589,5 +591,51 @@ func TestTemplateLimits(t *testing.T) {
 	r := inject(api, body(1, 99999))
 	if got := bodyOf(t, r); r.StatusCode != 200 || !strings.HasPrefix(got, `{"success_count":1,"fail_count":1,"failed_recipients":["d@e.f"],"errors":["d@e.f: limit exceeded:`) {
 		t.Errorf("the second is a bomb: %d %s", r.StatusCode, got)
+	}
+}
+
+func TestInProcess(t *testing.T) {
+	t.Parallel()
+	var trouble httpapi.Trouble
+	api, o := newAPI(t, func(c *httpapi.Config) { c.Trouble = func() httpapi.Trouble { return trouble } })
+	if got, err := api.Inject(t.Context(), []byte(minimal)); err != nil || string(got) != ok1 {
+		t.Fatalf("%s, %v", got, err)
+	}
+	if m := o.messages[0]; m.MetaString("http_auth") != "kumomta.internal" || m.MetaString("received_from") != "127.0.0.1" {
+		t.Errorf("%+v", m)
+	}
+	if got, err := api.Inject(t.Context(), []byte(strings.Replace(minimal, "{", `{"deferred_generation":true,`, 1))); err != nil || !strings.HasPrefix(string(got), `{"success_count":0`) {
+		t.Errorf("%s, %v", got, err)
+	}
+	for _, body := range []string{"", "{}", `{"envelope_sender":"x","recipients":[],"content":""}`} {
+		if got, err := api.Inject(t.Context(), []byte(body)); err == nil {
+			t.Errorf("%s: %s", body, got)
+		}
+	}
+	trouble = httpapi.Stopping
+	if _, err := api.Inject(t.Context(), []byte(minimal)); err == nil || err.Error() != "shutting down" {
+		t.Errorf("%v", err)
+	}
+}
+
+// A client that does not send its body does not stay.
+func TestBodyTimeout(t *testing.T) {
+	t.Parallel()
+	api, _ := newAPI(t, func(c *httpapi.Config) { c.BodyTimeout = 20 * time.Millisecond })
+	srv := httptest.NewServer(api)
+	defer srv.Close()
+	conn, err := net.Dial("tcp", srv.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprint(conn, "POST /api/inject/v1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+	r, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	if got := bodyOf(t, r); r.StatusCode != 400 || !strings.HasPrefix(got, "Failed to buffer the request body: ") {
+		t.Errorf("%d %s", r.StatusCode, got)
 	}
 }

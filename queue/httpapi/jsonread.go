@@ -53,7 +53,7 @@ func (r *reader) shape(format string, args ...any) {
 	if len(r.path) > 0 {
 		s += strings.TrimPrefix(strings.Join(r.path, ""), ".") + ": "
 	}
-	panic(&badRequest{422, s + fmt.Sprintf(format, args...) + " at byte " + strconv.FormatInt(r.dec.InputOffset(), 10)})
+	panic(&badRequest{422, oneLine(s+fmt.Sprintf(format, args...)) + " at byte " + strconv.FormatInt(r.dec.InputOffset(), 10)})
 }
 
 func (r *reader) kind() jsontext.Kind { return r.dec.PeekKind() }
@@ -144,7 +144,7 @@ func (r *reader) object(what string, required int, fields ...field) {
 			for j, f := range fields {
 				names[j] = "`" + f.name + "`"
 			}
-			r.shape("unknown field `%s`, expected one of %s", oneLine(name), strings.Join(names, ", "))
+			r.shape("unknown field `%s`, expected one of %s", name, strings.Join(names, ", "))
 		}
 		fields[i].read()
 		r.path = r.path[:len(r.path)-1]

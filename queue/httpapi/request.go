@@ -83,7 +83,7 @@ func parseRequest(source body) (q *request, err error) {
 			name := r.str()
 			d, ok := template.ParseDialect(name)
 			if !ok {
-				r.shape("unknown variant `%s`, expected one of `Jinja`, `Static`, `Handlebars`", oneLine(name))
+				r.shape("unknown variant `%s`, expected one of `Jinja`, `Static`, `Handlebars`", name)
 			}
 			q.dialect = d
 		}},
@@ -113,7 +113,6 @@ func (q *request) eachRecipient(first int, yield func(i int, p *recipient) error
 	defer catch(&err)
 	at := q.recipientsAt
 	r := newReader(&arrayReader{in: io.NewSectionReader(q.source, at, q.source.Size()-at)})
-	var failed error
 	r.want('[', "a sequence")
 	for i := 0; r.kind() != ']'; i++ {
 		if i < first {
@@ -127,8 +126,8 @@ func (q *request) eachRecipient(first int, yield func(i int, p *recipient) error
 			field{"substitutions", func() { p.substitutions = r.mapOf() }},
 			field{"metadata", func() { p.metadata = r.mapOf() }},
 		)
-		if failed = yield(i, p); failed != nil {
-			return failed
+		if err := yield(i, p); err != nil {
+			return err
 		}
 	}
 	return nil
