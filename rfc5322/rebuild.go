@@ -19,13 +19,14 @@ const (
 	maxNest  = 20
 )
 
-// Rebuild makes a message that somebody wrote fit to be sent: lines end with CRLF and have at most 998 bytes, and there is nothing but ASCII, except
-// in addresses (RFC 6532). Text parts are decoded and encoded again, as [NewText] does; other parts stay as they are if they can be sent like that, and else become base64. Fields
-// with other characters are encoded (RFC 2047), lines that are no fields are left out, and so is what stands before and after the parts of a multipart.
-// Content-Type and Content-Transfer-Encoding come first, then the other fields in their order, then Mime-Version if it was missing.
+// Rebuild makes a message that somebody wrote fit to be sent: lines end with CRLF and have at most 998 bytes, and there is nothing but
+// ASCII, except in addresses (RFC 6532). Text parts are decoded and encoded again, as [NewText] does; other parts stay as they are if
+// they can be sent like that, and else become base64. Fields with other characters are encoded (RFC 2047), lines that are no fields are
+// left out, and so is what stands before and after the parts of a multipart. Content-Type and Content-Transfer-Encoding come first, then
+// the other fields in their order, then Mime-Version if it was missing.
 //
-// Text in 7bit, 8bit or binary encoding is taken to be UTF-8, whatever its charset. The slices that are returned are the message, in that order. The only
-// error is [ErrTooComplex].
+// Text in 7bit, 8bit or binary encoding is taken to be UTF-8, whatever its charset. The slices that are returned are the message, in that
+// order. The only error is [ErrTooComplex].
 func Rebuild(msg []byte) ([][]byte, error) {
 	var r rebuilder
 	p, err := r.part(AppendLines(nil, string(msg)), 0)

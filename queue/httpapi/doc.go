@@ -1,23 +1,25 @@
-// Package httpapi is the HTTP interface of an MTA, as KumoMTA has it: injection of mail with templates, and a frame with authentication, permission and
-// encodings for endpoints of others.
+// Package httpapi is the HTTP interface of an MTA, as KumoMTA has it: injection of mail with templates, and a frame with authentication,
+// permission and encodings for endpoints of others.
 //
 //	api, err := httpapi.New(httpapi.Config{Submit: q.Submit, NewID: q.NewID})
 //	api.Handle("GET", "/metrics", registry.Text())
 //	srv := &http.Server{Addr: "127.0.0.1:8000", Handler: api, ReadHeaderTimeout: 10 * time.Second}
 //	err = srv.ListenAndServe()
 //
-// A request passes, in this order: decompression of its body, look-up of its path (an unknown one is 404 for everybody), authentication, permission, look-up
-// of its method, and its handler. Clients from loopback may do everything unless Config says otherwise, others need a password and may then only inject; see [DefaultPermit].
+// A request passes, in this order: decompression of its body, look-up of its path (an unknown one is 404 for everybody), authentication,
+// permission, look-up of its method, and its handler. Clients from loopback may do everything unless Config says otherwise, others need a
+// password and may then only inject; see [DefaultPermit].
 //
 // # Injection
 //
-// POST /api/inject/v1 makes a message for each recipient, from a whole message or from text, HTML, attachments and fields, which are templates (package
-// template). The recipients of a request are never in memory all at once: a body over 256 KiB is in a temporary file, the request is read once to be
-// checked, and recipients are read again one by one, in batches that share a commit of the spool. Parts that are the same for all are encoded once and shared. How much
-// is worked on at the same time is bounded by Config.MaxInFlight.
+// POST /api/inject/v1 makes a message for each recipient, from a whole message or from text, HTML, attachments and fields, which are
+// templates (package template). The recipients of a request are never in memory all at once: a body over 256 KiB is in a temporary file,
+// the request is read once to be checked, and recipients are read again one by one, in batches that share a commit of the spool. Parts
+// that are the same for all are encoded once and shared. How much is worked on at the same time is bounded by Config.MaxInFlight.
 //
-// A request that is at fault is refused as a whole before anything is submitted; recipients that fail later are listed in the answer, whose status is 200. A request
-// whose client goes away ends with the batch in hand, unless it has an [IdempotencyKey]: then it is completed, and its answer waits for the repeat.
+// A request that is at fault is refused as a whole before anything is submitted; recipients that fail later are listed in the answer,
+// whose status is 200. A request whose client goes away ends with the batch in hand, unless it has an [IdempotencyKey]: then it is
+// completed, and its answer waits for the repeat.
 //
 // With deferred_generation the request is a message itself, and [API.Generator] is the Egress that makes messages of it later.
 //

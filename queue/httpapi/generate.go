@@ -140,7 +140,8 @@ func (g *generator) generate(ctx context.Context, m *mtakit.Message, b mtakit.Bo
 		}
 	})
 	if in.failures.count > 0 {
-		a.cfg.Log.Warn("deferred generation: recipients failed", "id", m.ID.String(), "count", in.failures.count, "errors", string(in.failures.errors[:min(len(in.failures.errors), 1000)]))
+		first := in.failures.errors[:min(len(in.failures.errors), 1000)]
+		a.cfg.Log.Warn("deferred generation: recipients failed", "id", m.ID.String(), "count", in.failures.count, "errors", string(first))
 	}
 	switch {
 	case err == nil:
