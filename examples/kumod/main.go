@@ -36,6 +36,9 @@ func main() {
 
 // serve runs the daemon until ctx ends. Things are opened from the spool outwards and closed the other way round.
 func serve(ctx context.Context, f *flags, out *os.File, log *slog.Logger) (err error) {
+	hup := make(chan os.Signal, 1) // from the beginning: unheard, it ends the process
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
 	router, resolver, closeDNS, err := f.routing()
 	if err != nil {
 		return err
@@ -125,9 +128,6 @@ func serve(ctx context.Context, f *flags, out *os.File, log *slog.Logger) (err e
 	}
 	fmt.Fprintf(out, "kumod ready smtp=%s http=%s spool=%d\n", strings.Join(addrs, ","), httpAddr, store.Stats().Messages)
 
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
 	for stopped := false; !stopped; {
 		select {
 		case <-hup:
