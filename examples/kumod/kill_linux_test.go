@@ -31,7 +31,7 @@ func TestKill(t *testing.T) {
 		stop()
 	}
 	d := start(t, nil, args...)
-	d.drained(30 * time.Second)
+	d.drained(time.Minute)
 	d.stop()
 	l.compare(t, dest, inFlight)
 	l.compareLog(t, filepath.Join(dir, "logs"))
@@ -42,23 +42,27 @@ func TestKill(t *testing.T) {
 func TestKillWhileDeferred(t *testing.T) {
 	dir, dest := t.TempDir(), newMX(t, "")
 	dest.first.Store(2)
-	dest.slow.Store(int64(20 * time.Millisecond))
+	dest.slow.Store(int64(5 * time.Millisecond))
 	const interval = 2 * time.Second
-	queues := filepath.Join(t.TempDir(), "queues.toml")
-	write(t, queues, "[queue.default]\nretry_interval = '2s'\nmax_retry_interval = '2s'\n")
-	args := []string{"--data", dir, "--relay-to", dest.addr(), "--queues", queues}
+	args := soon(t, "--data", dir, "--relay-to", dest.addr())
 	var l load
 	inFlight := 0
-	for range *kills {
+	for round := range *kills {
 		d := start(t, nil, args...)
 		stop := l.run(d.smtp, *killLoad, false)
-		<-time.After(time.Duration(200+rand.IntN(3000)) * time.Millisecond)
+		<-time.After(time.Duration(200+rand.IntN(800)) * time.Millisecond)
+		if round%2 == 1 { // then there are attempts alone
+			stop()
+			<-time.After(time.Duration(rand.IntN(2500)) * time.Millisecond)
+		}
 		d.kill()
 		inFlight += dest.most()
-		stop()
+		if round%2 == 0 {
+			stop()
+		}
 	}
 	d := start(t, nil, args...)
-	d.drained(time.Minute)
+	d.drained(10 * time.Minute)
 	d.stop()
 	l.compare(t, dest, inFlight)
 	checkAttempts(t, l.compareLog(t, filepath.Join(dir, "logs")), interval, inFlight)

@@ -105,6 +105,25 @@ func (l *load) client(addr string, ended <-chan struct{}) error {
 	}
 }
 
+func (l *load) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.acked)
+}
+
+// upTo sends until n messages are acknowledged, or a few more.
+func (l *load) upTo(t testing.TB, addr string, n, conns int) {
+	t.Helper()
+	stop := l.run(addr, conns, true)
+	defer stop()
+	for end := time.Now().Add(20 * time.Minute); l.count() < n; {
+		if time.Now().After(end) {
+			t.Fatalf("%d of %d messages are acknowledged", l.count(), n)
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+}
+
 // mx is a destination. Of what it accepts it keeps the number alone.
 type mx struct {
 	l net.Listener
@@ -267,6 +286,12 @@ func (m *mx) most() (n int) {
 	defer m.mu.Unlock()
 	n, m.peak = m.peak, len(m.conns)
 	return n
+}
+
+func (m *mx) count() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.got)
 }
 
 // compare checks that every message that was acknowledged has arrived, and that no more were repeated than could have been in flight.
