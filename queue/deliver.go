@@ -35,8 +35,11 @@ func (s *session) deliver(ctx context.Context) bool {
 		s.cur = nil
 		return false
 	}
-	if err != nil && errors.Is(err, mtakit.ErrNotAttempted) {
+	switch {
+	case err != nil && errors.Is(err, mtakit.ErrNotAttempted):
 		return s.notAttempted(ctx, err)
+	case err != nil && ctx.Err() != nil && len(s.curD.Results) == 0:
+		return false // cut by a shutdown or an operator, which is no failure of the message
 	}
 	s.vain = 0
 	s.settle(ctx, err)

@@ -16,9 +16,10 @@ type item struct {
 	owner   atomic.Uint32 // an owner; changed by pass alone
 	tries   int
 	due     time.Time
-	stored  bool  // in the spool; a volatile message is not until it has to wait
-	charge  int64 // bytes counted against the resident budget
-	changed bool  // m has to be written to the spool before it is let go
+	stored  bool   // in the spool; a volatile message is not until it has to wait
+	charge  int64  // bytes counted against the resident budget
+	changed bool   // m has to be written to the spool before it is let go
+	swept   uint16 // number of the last sweep that has seen it
 
 	// m and body are nil until they are needed, or from reception on if memory allows.
 	m    *mtakit.Message
@@ -26,8 +27,8 @@ type item struct {
 }
 
 // newItem makes an item of what is known of a message in the spool.
-func newItem(s *sched, id mtakit.ID, due uint32, tries uint16, o owner) *item {
-	it := &item{id: id, sched: s, tries: int(tries), due: dueTime(due), stored: true}
+func newItem(s *sched, id mtakit.ID, due uint32, tries, swept uint16, o owner) *item {
+	it := &item{id: id, sched: s, tries: int(tries), due: dueTime(due), stored: true, swept: swept}
 	it.owner.Store(uint32(o))
 	return it
 }

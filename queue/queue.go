@@ -176,6 +176,7 @@ type Queue struct {
 	accepted, recovered, done, left mtakit.Counter
 	waiting, schedCount             mtakit.Counter
 	promoting                       atomic.Int64
+	sweeps                          atomic.Uint32
 	resident                        atomic.Int64
 	latency                         *mtakit.Histogram
 
@@ -389,7 +390,7 @@ func (q *Queue) recover(ctx context.Context) error {
 		}
 		q.recovered.Inc()
 		s.shard.mu.Lock()
-		s.shard.wait(s, e.ID, e.Due, e.Tries)
+		s.shard.wait(s, e.ID, e.Due, e.Tries, 0)
 		s.shard.mu.Unlock()
 	}
 	if ctx.Err() == nil {
@@ -403,7 +404,7 @@ func (q *Queue) recover(ctx context.Context) error {
 
 // enumerate shows a recovered message to policy before it is scheduled.
 func (q *Queue) enumerate(ctx context.Context, s *sched, e mtakit.Entry) {
-	it := newItem(s, e.ID, dueSecond(e.Due), uint16(min(e.Tries, math.MaxUint16)), ownedByPromotion)
+	it := newItem(s, e.ID, dueSecond(e.Due), uint16(min(e.Tries, math.MaxUint16)), 0, ownedByPromotion)
 	if q.load(ctx, it, ownedByPromotion) == nil {
 		return
 	}

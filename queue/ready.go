@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -389,7 +390,7 @@ func (r *ready) shed() {
 	r.wakeLocked()
 	room := r.emptyRoom()
 	r.mu.Unlock()
-	for _, it := range out {
+	for _, it := range slices.Backward(out) { // in the order in which they came
 		r.q.readmit(it)
 	}
 	for _, s := range room {

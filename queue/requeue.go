@@ -209,7 +209,7 @@ func (q *Queue) sleep(it *item, from owner) {
 	if !it.saved() {
 		s.shard.keep(it)
 	}
-	s.shard.wait(s, it.id, it.due, it.tries)
+	s.shard.wait(s, it.id, it.due, it.tries, it.swept)
 	s.restIfMany()
 }
 

@@ -328,18 +328,18 @@ func (q *Queue) sweep(match *Match, do func(context.Context, *item)) {
 	if q.stopping.Load() {
 		return
 	}
-	q.wg.Add(1)
-	go func() {
-		defer q.wg.Done()
+	number := uint16(q.sweeps.Add(1))
+	q.wg.Go(func() {
 		for _, sh := range q.shards {
-			sh.sweep(q.workCtx, match, do)
+			sh.sweep(q.workCtx, number, match, do)
 		}
-	}()
+	})
 }
 
 const sweepStep = 4096
 
-func (sh *shard) sweep(ctx context.Context, match *Match, do func(context.Context, *item)) {
+// sweep goes through one shard. What do puts back, perhaps into another queue that matches as well, is not shown again.
+func (sh *shard) sweep(ctx context.Context, number uint16, match *Match, do func(context.Context, *item)) {
 	known := make(map[*sched]bool) // what match says of a queue
 	matches := func(s *sched) bool {
 		m, ok := known[s]
@@ -354,6 +354,7 @@ func (sh *shard) sweep(ctx context.Context, match *Match, do func(context.Contex
 		sh.q.promoting.Add(int64(len(out)))
 		sh.mu.Unlock()
 		for _, it := range out {
+			it.swept = number
 			do(ctx, it)
 			sh.q.promoting.Add(-1)
 		}
@@ -365,7 +366,7 @@ func (sh *shard) sweep(ctx context.Context, match *Match, do func(context.Contex
 	for pos := sh.time.Len(); pos > 0 && ctx.Err() == nil && !sh.q.stopping.Load(); {
 		pos = sh.time.Sweep(pos, sweepStep, func(e wheel.Item) bool {
 			s := sh.scheds[e.Queue]
-			if !matches(s) {
+			if e.Flags == number || !matches(s) {
 				return false
 			}
 			out = append(out, sh.revive(e, ownedByPromotion))
@@ -378,15 +379,18 @@ func (sh *shard) sweep(ctx context.Context, match *Match, do func(context.Contex
 		if s == nil || !matches(s) {
 			continue
 		}
-		// What do puts back comes behind those that are still to be seen.
 		for n := s.dueLen(); n > 0 && ctx.Err() == nil; {
 			for ; n > 0 && len(out) < sweepStep; n-- {
 				it := s.popDue(ownedByPromotion)
-				if it == nil {
-					n = 0
-					break
+				switch {
+				case it == nil:
+					n = 1
+				case it.swept == number:
+					it.pass(ownedByPromotion, ownedBySched)
+					s.pushDue(it)
+				default:
+					out = append(out, it)
 				}
-				out = append(out, it)
 			}
 			handle()
 		}

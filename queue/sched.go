@@ -59,6 +59,7 @@ type coldEntry struct {
 	id    mtakit.ID
 	due   uint32
 	tries uint16
+	swept uint16
 }
 
 func (d *dueList) len() int { return d.hot.len() + d.cold.len() }
@@ -140,7 +141,7 @@ func (s *sched) unpopDue(it *item) {
 func (s *sched) pack(it *item) coldEntry {
 	s.shard.q.shrink(it)
 	it.pass(ownedBySched, ownedByNobody)
-	return coldEntry{it.id, dueSecond(it.due), uint16(min(it.tries, math.MaxUint16))}
+	return coldEntry{it.id, dueSecond(it.due), uint16(min(it.tries, math.MaxUint16)), it.swept}
 }
 
 // popDue takes the first message out of the due list, for its next owner.
@@ -154,7 +155,7 @@ func (s *sched) popDue(to owner) *item {
 		if !ok {
 			return nil
 		}
-		it = newItem(s, c.id, c.due, c.tries, ownedBySched)
+		it = newItem(s, c.id, c.due, c.tries, c.swept, ownedBySched)
 	}
 	s.count(-1)
 	it.pass(ownedBySched, to)

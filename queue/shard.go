@@ -76,8 +76,8 @@ func (sh *shard) schedFor(name mtakit.QueueName) *sched {
 }
 
 // wait puts a message into the scheduler until it is due. It is called with sh.mu held.
-func (sh *shard) wait(s *sched, id mtakit.ID, due time.Time, tries int) {
-	it := wheel.Item{ID: id, Due: dueSecond(due), Queue: s.slot, Tries: uint16(min(tries, math.MaxUint16))}
+func (sh *shard) wait(s *sched, id mtakit.ID, due time.Time, tries int, swept uint16) {
+	it := wheel.Item{ID: id, Due: dueSecond(due), Queue: s.slot, Tries: uint16(min(tries, math.MaxUint16)), Flags: swept}
 	sh.time.Add(it)
 	s.count(1)
 	if int64(it.Due) < sh.next {
@@ -103,7 +103,7 @@ func (sh *shard) revive(e wheel.Item, to owner) *item {
 		it.pass(ownedByNobody, to)
 		return it
 	}
-	return newItem(s, e.ID, e.Due, e.Tries, to)
+	return newItem(s, e.ID, e.Due, e.Tries, e.Flags, to)
 }
 
 func (sh *shard) poke() {

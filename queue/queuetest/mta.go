@@ -123,10 +123,12 @@ func (m *MTA) Stop() {
 	m.stop = nil
 }
 
-// Restart stops the queue and starts a new one on the same spool.
+// Restart stops the queue, if it runs, and starts a new one on the same spool.
 func (m *MTA) Restart() {
 	m.t.Helper()
-	m.Stop()
+	if m.stop != nil {
+		m.Stop()
+	}
 	m.start()
 	m.check()
 }
