@@ -22,8 +22,10 @@ func (s *Spool) background() {
 			if now.Sub(f.at) >= s.o.RetryInterval {
 				s.heal()
 			}
-		} else if err := s.prepare(); err != nil {
+		} else if made, err := s.prepare(); err != nil {
 			_ = s.writeFailed(err)
+		} else if made {
+			nextCheck = now // that took space
 		}
 		if s.full.Load() != nil {
 			nextCheck = earlier(nextCheck, now.Add(time.Second))

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"hash/crc32"
+	"io/fs"
 	"maps"
 	"slices"
 	"sync"
@@ -28,7 +29,11 @@ import (
 //
 // A value of entries is a summary of records that never change where they are, so that an entry is of
 // use even if the value is old: what counts is which places the index in memory has.
-const positionKey = "p"
+const (
+	positionKey   = "p"
+	indexName     = "index.db"
+	damagedSuffix = ".damaged"
+)
 
 func segmentKey(number uint64) string {
 	return string(be.AppendUint64([]byte("s"), number))
@@ -106,21 +111,36 @@ func (s *Spool) restore(c *cut) {
 // position, is applied again at start, and applying a frame twice is the same as once. What must not be is an entry that
 // names a record which is not durable, hence the sync before.
 func (s *Spool) checkpoint(closing bool) error {
+	if s.store == nil {
+		if err := s.newStore(); err != nil {
+			return err
+		}
+	}
 	c := s.takeCut()
 	if c.position == s.position && len(c.dirty) == 0 {
 		return nil
 	}
 	err := s.writeCut(c)
-	if err != nil {
+	switch {
+	case err == nil:
+		s.position, s.sums, s.gone = c.position, c.sums, nil
+		s.stats.checkpoints.Inc()
+	case s.sick() != nil:
 		s.restore(c)
-		if !noSpace(err) && s.sick() == nil {
-			s.log.Error("spool cannot write its index; it begins a new one", "dir", s.dir, "err", err)
-			return errors.Join(err, s.replaceStore())
-		}
 		return err
+	case noSpace(err) && len(c.free) == 0:
+		s.restore(c)
+		return err
+	case noSpace(err):
+		// There is no room to write that there could be room. The log is durable up to here and needs no index.
+		s.log.Warn("spool gives its index up to free segments", "dir", s.dir, "err", err)
+		if err := s.dropStore(s.fs.Remove(s.path(indexName))); err != nil {
+			return err
+		}
+	default:
+		s.log.Error("spool cannot write its index; it begins a new one", "dir", s.dir, "err", err)
+		return errors.Join(err, s.dropStore(s.fs.Rename(s.path(indexName), s.path(indexName+damagedSuffix))))
 	}
-	s.position, s.sums, s.gone = c.position, c.sums, nil
-	s.stats.checkpoints.Inc()
 	if closing {
 		return nil
 	}
@@ -184,10 +204,7 @@ func (s *Spool) collect(c *cut) error {
 				c.values[key] = nil
 				continue
 			}
-			var err error
-			if old, _, err = s.store.get(key, old[:0]); err != nil {
-				return err
-			}
+			old, _ = s.stored(key, old[:0])
 			v, err := s.summarize(g, list[lo:hi], old, buf)
 			if err != nil {
 				return err
@@ -259,32 +276,43 @@ func (s *Spool) summarize(g *segment, list []entry, old []byte, buf *[]byte) ([]
 	return sealValue(appendEntries(nil, out)), nil
 }
 
-// replaceStore sets the index aside and begins another, to be filled by the next checkpoint.
-func (s *Spool) replaceStore() error {
+// dropStore ends the use of the index on disk, whose file was taken away with result err. The next checkpoint begins another.
+func (s *Spool) dropStore(err error) error {
 	s.storeMu.Lock()
 	defer s.storeMu.Unlock()
-	err := s.store.close()
-	if aerr := s.setIndexAside(); aerr != nil {
-		return errors.Join(err, aerr)
+	cerr := s.store.close()
+	s.store = nil
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		err = s.fs.SyncDir(s.dir)
 	}
-	st, oerr := openStore(s.fs, s.path(indexName), s.dir)
-	if oerr != nil {
-		return errors.Join(err, oerr)
+	return errors.Join(err, cerr)
+}
+
+// newStore begins an index on disk, to be filled by a checkpoint.
+func (s *Spool) newStore() error {
+	st, err := openStore(s.fs, s.path(indexName), s.dir)
+	if err != nil {
+		return err
 	}
-	s.store, s.position, s.sums = st, position{}, map[string]uint64{}
+	s.storeMu.Lock()
+	s.store = st
+	s.storeMu.Unlock()
+	s.position, s.sums = position{}, map[string]uint64{}
 	s.writeMu.Lock()
 	defer s.writeMu.Unlock()
 	for _, g := range s.segments {
 		g.dirty = ^uint64(0)
 	}
-	return err
+	return nil
 }
 
-// setIndexAside renames the index file, so that nothing of it is lost and nothing trusts it.
-func (s *Spool) setIndexAside() error {
-	err := s.fs.Rename(s.path(indexName), s.path(indexName+".damaged"))
-	if err == nil {
-		err = s.fs.SyncDir(s.dir)
+// stored appends to dst what the index on disk has under key; ok is false if it has nothing, or cannot be read.
+func (s *Spool) stored(key string, dst []byte) (value []byte, ok bool) {
+	s.storeMu.RLock()
+	defer s.storeMu.RUnlock()
+	if s.store == nil {
+		return dst, false
 	}
-	return err
+	v, ok, err := s.store.get(key, dst)
+	return v, ok && err == nil
 }

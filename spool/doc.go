@@ -35,7 +35,9 @@
 // was in doubt has been written again to a new file, synced and read back. That is tried every Options.RetryInterval. A
 // message whose Store failed so is not delivered in this process; after a restart it may be there.
 //
-// On a full disk, and at the limits of Options, Store answers [mtakit.ErrSpoolFull]. Everything that makes room goes on.
+// On a full disk, and at the limits of Options, Store answers [mtakit.ErrSpoolFull]. Everything that makes room goes on; if not
+// even the index can be written, it is given up for the time being, so that segments can be freed. Removing needs a few
+// dozen bytes of log itself: where others may fill the file system to the last byte, Options.MinFree is what keeps them.
 //
 // # Goroutines
 //

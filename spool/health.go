@@ -139,8 +139,10 @@ func (s *Spool) check() {
 			return
 		}
 		// Where a write found no room, there has to be enough for a segment.
-		if now != nil && now.write && s.prepare() != nil {
-			return
+		if now != nil && now.write {
+			if _, err := s.prepare(); err != nil {
+				return
+			}
 		}
 		s.setFull(nil)
 	}

@@ -180,6 +180,45 @@ func TestFullDisk(t *testing.T) {
 	})
 }
 
+// There is not even room for the index that would say which segments can go.
+func TestFullDiskWithoutRoomForTheIndex(t *testing.T) {
+	t.Parallel()
+	o := crashOptions
+	o.MinFree = spool.Limit{Bytes: 1}
+	bubble(t, o, func(t *testing.T, w *world, disk *spooltest.Disk) {
+		disk.SetCapacity(300 << 10)
+		var list []mtakit.ID
+		for w.s.Err() == nil {
+			list = append(list, w.store(mtakit.Durable, 20<<10)...)
+			w.idle(10 * time.Millisecond)
+		}
+		f, err := disk.OpenFile("/others", os.O_RDWR|os.O_CREATE, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteAt(make([]byte, 300<<10), 0); !errors.Is(err, syscall.ENOSPC) {
+			t.Fatalf("the disk is not full: %v", err)
+		}
+		w.remove(list...)
+		w.idle(10 * time.Second)
+		if err := w.s.Err(); err != nil {
+			t.Fatalf("Err after all was removed: %v", err)
+		}
+		w.strict = true
+		w.store(mtakit.Durable, 20<<10)
+		w.ledger.verify(t, w.s, false)
+		w.idle(2 * time.Second)
+		if err := w.s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		o.FS = disk
+		if w.s, err = spool.Open("/spool", o); err != nil {
+			t.Fatal(err)
+		}
+		w.ledger.verify(t, w.s, false)
+	})
+}
+
 func TestFullDiskOfOthers(t *testing.T) {
 	t.Parallel()
 	o := crashOptions

@@ -177,7 +177,10 @@ func (s *Spool) openIndex() error {
 	}
 	s.log.Error("index of the spool is damaged and set aside; reading the whole log", "dir", s.dir, "err", err)
 	s.stats.rebuilds.Inc()
-	if err := s.setIndexAside(); err != nil {
+	if err := s.fs.Rename(s.path(indexName), s.path(indexName+damagedSuffix)); err != nil {
+		return err
+	}
+	if err := s.fs.SyncDir(s.dir); err != nil {
 		return err
 	}
 	s.index = index{hash: s.index.hash}

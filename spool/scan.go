@@ -102,9 +102,7 @@ func (c *scan) segment(g *segment, list []uint32) bool {
 
 // chunk takes what it can from the index on disk, and reads the rest from the log.
 func (c *scan) chunk(g *segment, chunk int, list []uint32) bool {
-	c.s.storeMu.RLock()
-	v, _, err := c.s.store.get(chunkKey(g.number, chunk), c.value[:0])
-	c.s.storeMu.RUnlock()
+	v, ok := c.s.stored(chunkKey(g.number, chunk), c.value[:0])
 	c.value = v
 	more := true
 	upTo := func(off int64) bool {
@@ -114,7 +112,7 @@ func (c *scan) chunk(g *segment, chunk int, list []uint32) bool {
 		}
 		return more
 	}
-	if v, verr := openValue(v); err == nil && verr == nil {
+	if v, err := openValue(v); ok && err == nil {
 		// A bad value costs time only: the log has all of it.
 		_ = parseEntries(v, func(e *saved) error {
 			if !upTo(e.off) {

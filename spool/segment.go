@@ -229,11 +229,12 @@ func (s *Spool) numbered(number uint64) *segment {
 	return nil
 }
 
-// prepare sees to it that there is a next segment.
-func (s *Spool) prepare() error {
+// prepare sees to it that there is a next segment, and says whether it made one.
+func (s *Spool) prepare() (made bool, err error) {
 	s.createMu.Lock()
 	defer s.createMu.Unlock()
-	return s.prepareLocked()
+	made = s.next == nil
+	return made, s.prepareLocked()
 }
 
 func (s *Spool) prepareLocked() error {

@@ -383,7 +383,10 @@ func (s *Spool) release() (err error) {
 	for _, g := range s.segments {
 		g.release()
 	}
-	return errors.Join(err, s.store.close(), s.lock.Close())
+	if s.store != nil {
+		err = errors.Join(err, s.store.close())
+	}
+	return errors.Join(err, s.lock.Close())
 }
 
 // damageDir holds what was set aside.

@@ -35,8 +35,6 @@ type store interface {
 // errIndex is wrapped where the index on disk cannot be used. All of it is in the log as well.
 var errIndex = errors.New("the index is damaged")
 
-const indexName = "index.db"
-
 // openStore opens bbolt, or where the file system is not the operating system's, a file that is written whole.
 func openStore(fsys vfs.FS, path, dir string) (store, error) {
 	if fsys == vfs.OS {
@@ -238,12 +236,13 @@ func (st *fileStore) commit(changes map[string][]byte) error {
 	if err == nil {
 		err = st.fs.SyncDir(st.dir)
 	}
-	if err == nil {
-		st.mu.Lock()
-		st.m = m
-		st.mu.Unlock()
+	if err != nil {
+		return errors.Join(err, st.fs.Remove(temp)) // it may be what fills the disk
 	}
-	return err
+	st.mu.Lock()
+	st.m = m
+	st.mu.Unlock()
+	return nil
 }
 
 func (st *fileStore) close() error { return nil }
