@@ -6,8 +6,6 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
-
-	"github.com/mtakit/mtakit"
 )
 
 var (
@@ -65,42 +63,7 @@ func TestKillWhileDeferred(t *testing.T) {
 	d.drained(10 * time.Minute)
 	d.stop()
 	l.compare(t, dest, inFlight)
-	checkAttempts(t, l.compareLog(t, filepath.Join(dir, "logs")), interval, inFlight)
-}
-
-// checkAttempts checks that each message was tried at its times: attempt n+1 not before the interval after attempt n. A message whose attempt was
-// being written down at a kill may be tried once more.
-func checkAttempts(t *testing.T, records []mtakit.Record, interval time.Duration, inFlight int) {
-	t.Helper()
-	type attempt struct {
-		tries int
-		at    time.Time
-	}
-	last := map[mtakit.ID]attempt{}
-	early, again := 0, 0
-	for i := range records {
-		r := &records[i]
-		if r.Kind != mtakit.TransientFailure && r.Kind != mtakit.Delivered {
-			continue
-		}
-		before, ok := last[r.ID]
-		last[r.ID] = attempt{r.Tries, r.Time}
-		switch {
-		case !ok && r.Tries != 0:
-			t.Errorf("first attempt of %s has number %d", r.ID, r.Tries)
-		case ok && r.Tries == before.tries:
-			again++
-		case ok && r.Tries != before.tries+1:
-			t.Errorf("attempt %d of %s follows attempt %d", r.Tries, r.ID, before.tries)
-		case ok && r.Time.Sub(before.at) < interval-time.Second:
-			early++
-		}
-	}
-	if early > 0 {
-		t.Errorf("%d attempts came before their time", early)
-	}
-	if again > inFlight {
-		t.Errorf("%d attempts were repeated; at most %d were in flight", again, inFlight)
-	}
-	t.Logf("%d attempts repeated (most: %d)", again, inFlight)
+	a := attempts{interval: interval}
+	l.compareLog(t, filepath.Join(dir, "logs"), a.check)
+	a.report(t, inFlight)
 }

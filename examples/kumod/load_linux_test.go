@@ -133,11 +133,14 @@ type mx struct {
 	first     atomic.Int32 // as many attempts are deferred for each message
 	slow      atomic.Int64 // nanoseconds before the reply to the end of a message
 
+	deferred atomic.Int64 // because of deferring
+
 	mu       sync.Mutex
 	got      map[int]int
 	attempts map[int]int
-	opened   time.Time // of the first message
-	newest   time.Time // of the last
+	upTo     int       // messages with numbers up to this one set the next two
+	oldest   time.Time // when the first came
+	newest   time.Time // when the last came
 	conns    map[net.Conn]bool
 	peak     int
 }
@@ -256,6 +259,7 @@ func number(s string) int {
 
 func (m *mx) defers(id int) bool {
 	if m.deferring.Load() {
+		m.deferred.Add(1)
 		return true
 	}
 	first := int(m.first.Load())
@@ -271,12 +275,14 @@ func (m *mx) defers(id int) bool {
 func (m *mx) accepted(ids []int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.newest = time.Now()
-	if m.opened.IsZero() {
-		m.opened = m.newest
-	}
 	for _, id := range ids {
 		m.got[id]++
+		if id <= m.upTo {
+			m.newest = time.Now()
+			if m.oldest.IsZero() {
+				m.oldest = m.newest
+			}
+		}
 	}
 }
 
@@ -319,13 +325,15 @@ func (l *load) compare(t testing.TB, m *mx, inFlight int) {
 }
 
 // compareLog checks that the log tells, of every message that was acknowledged, that it came and that it left, and that it has no gap.
-func (l *load) compareLog(t testing.TB, dir string) []mtakit.Record {
+func (l *load) compareLog(t testing.TB, dir string, also ...func(testing.TB, *mtakit.Record)) {
 	t.Helper()
-	records := readLog(t, dir)
-	checkStreams(t, records)
+	seqs := streams{}
 	came, left := map[int]int{}, map[int]int{}
-	for i := range records {
-		r := &records[i]
+	eachRecord(t, dir, func(r *mtakit.Record) {
+		seqs.check(t, r)
+		for _, f := range also {
+			f(t, r)
+		}
 		for _, to := range r.To {
 			switch r.Kind {
 			case mtakit.Reception:
@@ -334,7 +342,7 @@ func (l *load) compareLog(t testing.TB, dir string) []mtakit.Record {
 				left[number(to)]++
 			}
 		}
-	}
+	})
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	noReception, noEnd, repeated := 0, 0, 0
@@ -356,5 +364,4 @@ func (l *load) compareLog(t testing.TB, dir string) []mtakit.Record {
 	if repeated > 0 {
 		t.Errorf("%d messages have more than one Reception", repeated)
 	}
-	return records
 }

@@ -41,7 +41,14 @@ func contextFor(t testing.TB, d time.Duration) (context.Context, context.CancelF
 // readLog reads the segments in dir, also those that are still written, as far as they are.
 func readLog(t testing.TB, dir string) (records []mtakit.Record) {
 	t.Helper()
-	// The last record of the last segment is where to stop; to find the end without one, a marker segment is put behind all others.
+	eachRecord(t, dir, func(r *mtakit.Record) { records = append(records, *r) })
+	return records
+}
+
+// eachRecord is readLog for a log that is too large for memory.
+func eachRecord(t testing.TB, dir string, f func(*mtakit.Record)) {
+	t.Helper()
+	// A tailer waits for more: a last segment of our own tells it where the end is.
 	const marker = "zzz-end"
 	copied := t.TempDir()
 	entries, err := os.ReadDir(dir)
@@ -52,12 +59,16 @@ func readLog(t testing.TB, dir string) (records []mtakit.Record) {
 		if !e.Type().IsRegular() || e.Name()[0] == '.' {
 			continue
 		}
-		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		from, to := filepath.Join(dir, e.Name()), filepath.Join(copied, e.Name())
+		if info, err := e.Info(); err == nil && info.Mode()&0o222 == 0 && os.Link(from, to) == nil {
+			continue // it is finished
+		}
+		b, err := os.ReadFile(from)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err == nil {
-			err = os.WriteFile(filepath.Join(copied, e.Name()), b, 0o444)
+			err = os.WriteFile(to, b, 0o444)
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -83,10 +94,8 @@ func readLog(t testing.TB, dir string) (records []mtakit.Record) {
 		t.Fatal(err)
 	}
 	defer tail.Close()
-	ctx, cancel := contextFor(t, 2*time.Minute)
-	defer cancel()
 	for {
-		b, err := tail.Next(ctx)
+		b, err := tail.Next(t.Context())
 		if err != nil {
 			t.Fatalf("reading %s: %v", dir, err)
 		}
@@ -95,23 +104,68 @@ func readLog(t testing.TB, dir string) (records []mtakit.Record) {
 				t.Fatal(err)
 			}
 			if r.Sender == marker {
-				return records
+				return
 			}
-			records = append(records, r)
+			f(&r)
 		}
 	}
 }
 
-// checkStreams checks that the numbers of each stream go from 1 on without a gap.
-func checkStreams(t testing.TB, records []mtakit.Record) {
+// streams checks that the numbers of each stream go from 1 on without a gap.
+type streams map[string]uint64
+
+func (next streams) check(t testing.TB, r *mtakit.Record) {
 	t.Helper()
-	next := map[string]uint64{}
-	for i := range records {
-		r := &records[i]
-		want := next[r.Stream] + 1
-		if r.Seq > want {
-			t.Errorf("stream %s: records %d to %d are missing", r.Stream, want, r.Seq-1)
-		}
-		next[r.Stream] = max(next[r.Stream], r.Seq)
+	want := next[r.Stream] + 1
+	if r.Seq > want {
+		t.Errorf("stream %s: records %d to %d are missing", r.Stream, want, r.Seq-1)
 	}
+	next[r.Stream] = max(next[r.Stream], r.Seq)
+}
+
+// attempts checks that each message was tried at its times: attempt n+1 not before the interval after attempt n.
+type attempts struct {
+	interval time.Duration
+	last     map[mtakit.ID]attempt
+	early    int // came before their time
+	again    int // have the number of the one before: that was being written down at a kill
+}
+
+type attempt struct {
+	tries int
+	at    int64 // Unix milliseconds
+}
+
+func (a *attempts) check(t testing.TB, r *mtakit.Record) {
+	t.Helper()
+	if r.Kind != mtakit.TransientFailure && r.Kind != mtakit.Delivered {
+		return
+	}
+	if a.last == nil {
+		a.last = map[mtakit.ID]attempt{}
+	}
+	before, ok := a.last[r.ID]
+	a.last[r.ID] = attempt{r.Tries, r.Time.UnixMilli()}
+	switch {
+	case !ok && r.Tries != 0:
+		t.Errorf("first attempt of %s has number %d", r.ID, r.Tries)
+	case ok && r.Tries == before.tries:
+		a.again++
+	case ok && r.Tries != before.tries+1:
+		t.Errorf("attempt %d of %s follows attempt %d", r.Tries, r.ID, before.tries)
+	case ok && r.Time.UnixMilli()-before.at < (a.interval-time.Second).Milliseconds(): // times have whole seconds
+		a.early++
+	}
+}
+
+// report fails the test if attempts came too early, or more were repeated than can have been in flight.
+func (a *attempts) report(t testing.TB, inFlight int) {
+	t.Helper()
+	if a.early > 0 {
+		t.Errorf("%d attempts came before their time", a.early)
+	}
+	if a.again > inFlight {
+		t.Errorf("%d attempts were repeated; at most %d were in flight", a.again, inFlight)
+	}
+	t.Logf("%d attempts repeated (most: %d)", a.again, inFlight)
 }
