@@ -13,7 +13,7 @@ import (
 	"github.com/mtakit/mtakit/queue/queuetest"
 )
 
-var seeds = flag.Int("seeds", 60, "how many random runs TestModel makes")
+var seeds = flag.Int("seeds", 170, "how many random runs TestModel makes")
 
 // week sends messages that are deferred for days, with a restart every eight hours, and returns the log.
 func week(t *testing.T, seed uint64) (log string) {

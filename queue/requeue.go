@@ -79,7 +79,7 @@ func (q *Queue) requeue(ctx context.Context, it *item, from owner, how requeue) 
 		return
 	}
 	now := q.now()
-	c := q.confNow(it.sched)
+	c := q.confNow(ctx, it.sched)
 	delay := max(how.delay, 0)
 	switch {
 	case how.counted:
@@ -99,7 +99,7 @@ func (q *Queue) requeue(ctx context.Context, it *item, from owner, how requeue) 
 	}
 	if moved { // a new queue: at once
 		how.counted, delay = false, 0
-		c = q.confNow(it.sched)
+		c = q.confNow(ctx, it.sched)
 	}
 	due := it.m.Schedule.Adjust(now.Add(delay))
 	age := it.age(now) + delay
@@ -120,9 +120,10 @@ func (q *Queue) requeue(ctx context.Context, it *item, from owner, how requeue) 
 	q.park(ctx, it, from, how.reasons)
 }
 
-// confNow is the settings of a queue as far as they are known.
-func (q *Queue) confNow(s *sched) *conf {
-	if c := s.conf.Load(); c != nil && c.err == nil {
+// confNow is the settings of a queue, asked for if they aren't known yet: a message that a rule turns away right after a restart waits as long as its
+// queue says. If policy fails, the defaults hold.
+func (q *Queue) confNow(ctx context.Context, s *sched) *conf {
+	if c, err := q.confOf(ctx, s); err == nil {
 		return c
 	}
 	return q.defaultConf
