@@ -17,8 +17,9 @@ import (
 // load is clients that hand mail to a daemon. Each message has a number; it is the local part of its recipient, "m1@dest.test", so that the
 // destination and the log tell which it is. What was acknowledged is known here, outside of the daemon.
 type load struct {
-	domain string // default dest.test
-	text   string // default: some 600 bytes
+	domain string        // default dest.test
+	text   string        // default: some 600 bytes
+	pause  time.Duration // of each client between messages
 
 	next  atomic.Int64
 	mu    sync.Mutex
@@ -93,6 +94,13 @@ func (l *load) client(addr string, ended <-chan struct{}) error {
 			return nil
 		default:
 		}
+		if l.pause > 0 {
+			select {
+			case <-ended:
+				return nil
+			case <-time.After(l.pause):
+			}
+		}
 		id := int(l.next.Add(1))
 		start := time.Now()
 		if err := c.send("a@x.test", fmt.Sprintf("m%d@%s", id, l.domain), l.text); err != nil {
@@ -130,6 +138,7 @@ type mx struct {
 
 	// What it does, which may change all the time.
 	deferring atomic.Bool  // every recipient, for now
+	bouncing  atomic.Bool  // every recipient, for good
 	first     atomic.Int32 // as many attempts are deferred for each message
 	slow      atomic.Int64 // nanoseconds before the reply to the end of a message
 
@@ -219,6 +228,10 @@ func (m *mx) serve(c net.Conn) {
 			say("250-mx.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n250 SIZE 0")
 		case hasVerb(line, "RCPT"):
 			id := number(string(line))
+			if m.bouncing.Load() {
+				say("550 5.1.1 no such user")
+				continue
+			}
 			if m.defers(id) {
 				say("451 4.3.0 later")
 				continue
