@@ -174,8 +174,9 @@ func (s *session) tooMany(it *item, d *delivery) map[int]bool {
 
 // rewrite lets policy turn a peer's reply into another code.
 func (s *session) rewrite(ctx context.Context, r mtakit.Response) mtakit.Response {
+	name, rewrite, reply := s.cur.sched.name(), s.q.cfg.Policy.Rewrite, r // the callback may outlive its turn
 	code, err := guard(s.q, ctx, "Rewrite", func(ctx context.Context) (int, error) {
-		return s.q.cfg.Policy.Rewrite(ctx, s.cur.sched.name(), r), nil
+		return rewrite(ctx, name, reply), nil
 	})
 	switch {
 	case err != nil:
