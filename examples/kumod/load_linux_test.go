@@ -82,17 +82,26 @@ func kindOfRefusal(err error) string {
 
 func (l *load) client(addr string, ended <-chan struct{}) error {
 	c, err := dial(addr)
-	if c != nil {
-		defer c.Close()
-	}
+	defer func() {
+		if c != nil {
+			c.Close()
+		}
+	}()
 	if err != nil {
 		return err
 	}
-	for {
+	for n := 0; ; n++ {
 		select {
 		case <-ended:
 			return nil
 		default:
+		}
+		if n == 5000 { // a connection may carry 10,000
+			c.Close()
+			if c, err = dial(addr); err != nil {
+				return err
+			}
+			n = 0
 		}
 		if l.pause > 0 {
 			select {

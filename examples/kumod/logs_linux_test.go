@@ -153,7 +153,7 @@ func (a *attempts) check(t testing.TB, r *mtakit.Record) {
 		a.again++
 	case ok && r.Tries != before.tries+1:
 		t.Errorf("attempt %d of %s follows attempt %d", r.Tries, r.ID, before.tries)
-	case ok && r.Time.UnixMilli()-before.at < (a.interval-time.Second).Milliseconds(): // times have whole seconds
+	case ok && r.Time.UnixMilli()-before.at < (a.interval-a.interval/40-time.Second).Milliseconds(): // with jitter, in whole seconds
 		a.early++
 	}
 }
