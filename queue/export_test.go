@@ -1,8 +1,13 @@
 package queue
 
+import "time"
+
 // Poke has the shards look at the clock, which they do every minute anyway.
 func (q *Queue) Poke() {
 	for _, sh := range q.shards {
 		sh.poke()
 	}
 }
+
+// Now is the wall clock.
+func (q *Queue) Now() time.Time { return q.now() }

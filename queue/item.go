@@ -20,6 +20,7 @@ type item struct {
 	charge  int64  // bytes counted against the resident budget
 	changed bool   // m has to be written to the spool before it is let go
 	swept   uint16 // number of the last sweep that has seen it
+	moves   uint8  // to other queues since it last waited
 
 	// m and body are nil until they are needed, or from reception on if memory allows.
 	m    *mtakit.Message

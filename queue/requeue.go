@@ -97,8 +97,11 @@ func (q *Queue) requeue(ctx context.Context, it *item, from owner, how requeue) 
 	if how.counted || moved {
 		it.tries++
 	}
-	if moved { // a new queue: at once
-		how.counted, delay = false, 0
+	if moved { // a new queue: at once, unless policy sends it round and round
+		how.counted = false
+		if it.moves++; it.moves <= maxMoves {
+			delay = 0
+		}
 		c = q.confNow(ctx, it.sched)
 	}
 	due := it.m.Schedule.Adjust(now.Add(delay))
@@ -119,6 +122,9 @@ func (q *Queue) requeue(ctx context.Context, it *item, from owner, how requeue) 
 	it.due = due
 	q.park(ctx, it, from, how.reasons)
 }
+
+// maxMoves is how often a message may change its queue without having waited.
+const maxMoves = 8
 
 // confNow is the settings of a queue, asked for if they aren't known yet: a message that a rule turns away right after a restart waits as long as its
 // queue says. If policy fails, the defaults hold.
@@ -155,7 +161,7 @@ func (q *Queue) askRetry(ctx context.Context, it *item, from owner, how requeue,
 		return delay, false, false
 	}
 	q.move(it, from, to)
-	return 0, true, false
+	return delay, true, false
 }
 
 // move gives a message to another scheduled queue.
@@ -207,6 +213,7 @@ func (q *Queue) sleep(it *item, from owner) {
 	defer s.shard.mu.Unlock()
 	s.departed(from)
 	it.pass(from, ownedByNobody)
+	it.moves = 0
 	if !it.saved() {
 		s.shard.keep(it)
 	}

@@ -1,0 +1,453 @@
+package queue_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mtakit/mtakit"
+	"github.com/mtakit/mtakit/queue"
+	"github.com/mtakit/mtakit/queue/queuetest"
+	"github.com/mtakit/mtakit/spool/spooltest"
+)
+
+// faults are what can go wrong in a callback. Each is made a few times, then the callback behaves.
+var faults = map[string]func() error{
+	"panics": func() error { panic("oh no") },
+	"blocks": func() error { time.Sleep(10 * time.Minute); return nil }, // long after the timeout
+	"fails":  func() error { return errors.New("no database") },
+}
+
+// TestBadCallbacks has each hook panic, block and fail: the message is put off, and delivered once in the end.
+func TestBadCallbacks(t *testing.T) {
+	t.Parallel()
+	set := mtakit.DefaultQueueSettings()
+	set.EgressPool = "pool"
+	path := mtakit.DefaultPathConfig()
+	pool := &mtakit.Pool{Name: "pool", Entries: []mtakit.PoolEntry{{Name: "source", Weight: 1}}}
+	for _, hook := range []string{"Settings", "Pool", "Source", "Path", "Ready", "Retry", "Rewrite", "Enumerated", "Router", "Connect", "Send", "Rebind", "DeferredInject"} {
+		for name, fault := range faults {
+			t.Run(hook+" "+name, func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					var calls atomic.Int32
+					var armed atomic.Bool
+					bad := func(h string) error {
+						if h != hook || !armed.Load() || calls.Add(1) > 2 {
+							return nil
+						}
+						return fault()
+					}
+					policy := queue.Policy{
+						Settings: func(context.Context, mtakit.QueueName) (*mtakit.QueueSettings, error) { return &set, bad("Settings") },
+						Pool:     func(context.Context, string) (*mtakit.Pool, error) { return pool, bad("Pool") },
+						Source: func(_ context.Context, name string) (*mtakit.Source, error) {
+							return &mtakit.Source{Name: name}, bad("Source")
+						},
+						Path: func(context.Context, string, string, *mtakit.Site) (*mtakit.PathConfig, error) {
+							return &path, bad("Path")
+						},
+						Ready:          func(context.Context, *mtakit.Message) error { return bad("Ready") },
+						Retry:          func(context.Context, *mtakit.Message, queue.Failure) error { return bad("Retry") },
+						Rewrite:        func(context.Context, mtakit.QueueName, mtakit.Response) int { bad("Rewrite"); return 0 },
+						Enumerated:     func(context.Context, *mtakit.Message) error { return bad("Enumerated") },
+						Rebind:         func(context.Context, *mtakit.Message, map[string]string) error { return bad("Rebind") },
+						DeferredInject: func(context.Context, *mtakit.Message) error { return bad("DeferredInject") },
+					}
+					mta := queuetest.New(t, queuetest.Options{Policy: policy, Change: func(c *queue.Config) {
+						c.CallbackTimeout = 10 * time.Second
+						route := c.Router.Route
+						c.Router = mtakit.RouterFunc(func(ctx context.Context, domain string) (*mtakit.Site, error) {
+							if err := bad("Router"); err != nil {
+								return nil, err
+							}
+							return route(ctx, domain)
+						})
+						connect := c.Egress.Connect
+						c.Egress = mtakit.EgressFunc(func(ctx context.Context, p *mtakit.Path) (mtakit.Session, error) {
+							if err := bad("Connect"); err != nil {
+								return nil, err
+							}
+							s, err := connect(ctx, p)
+							return &badSession{s, func() error { return bad("Send") }}, err
+						})
+					}})
+					peer := mta.Peer("d.test")
+					peer.Reply("MAIL", "451 later").Times(2) // so that Retry and Rewrite are asked
+					armed.Store(true)
+					meta := map[string]any{}
+					if hook == "DeferredInject" {
+						meta[mtakit.MetaQueue] = queue.DeferredInjectQueue
+					}
+					m := func() *mtakit.Message {
+						return &mtakit.Message{Sender: "a@x.test", To: []string{"b@d.test"}, Meta: meta}
+					}
+					_, err := mta.TrySubmit(m(), "x\r\n", mtakit.Durable)
+					if hook == "Settings" {
+						if err == nil {
+							t.Fatal("Submit succeeded without settings")
+						}
+						mta.Run(time.Hour)
+						mta.WantRecords()
+						mta.Restart() // nothing is in the spool
+						mta.WantRecords()
+						calls.Store(100)
+						_, err = mta.TrySubmit(m(), "x\r\n", mtakit.Durable)
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+					mta.Run(5 * time.Minute)
+					switch hook {
+					case "Enumerated":
+						mta.Restart()
+					case "Rebind":
+						mta.Queue.Rebind(queue.Rebind{Ask: true})
+					}
+					mta.Drain(24 * time.Hour)
+					if n := len(peer.Received()); n != 1 {
+						t.Errorf("received %d times\n%s", n, mta.Log())
+					}
+					if calls.Load() == 0 {
+						t.Errorf("%s was never called", hook)
+					}
+				})
+			})
+		}
+	}
+}
+
+// badSession is a session that fails in its own ways.
+type badSession struct {
+	mtakit.Session
+	bad func() error
+}
+
+func (s *badSession) Send(ctx context.Context, d *mtakit.Delivery, next func() *mtakit.Delivery) error {
+	if err := s.bad(); err != nil {
+		return err
+	}
+	return s.Session.Send(ctx, d, next)
+}
+
+// TestNonsense is answers that make no sense.
+func TestNonsense(t *testing.T) {
+	t.Parallel()
+	type policy = queue.Policy
+	for _, c := range []struct {
+		name   string
+		policy func(*policy, *mtakit.QueueSettings)
+		want   []mtakit.Kind // nil: delivered at once
+		refuse bool          // by Submit
+	}{
+		{name: "settings nil", policy: func(p *policy, _ *mtakit.QueueSettings) {
+			p.Settings = func(context.Context, mtakit.QueueName) (*mtakit.QueueSettings, error) { return nil, nil }
+		}},
+		{name: "settings zero", refuse: true, policy: func(p *policy, s *mtakit.QueueSettings) { *s = mtakit.QueueSettings{} }},
+		{name: "settings negative", refuse: true, policy: func(p *policy, s *mtakit.QueueSettings) { s.MaxAge = -1 }},
+		{name: "hosts unreadable", refuse: true, policy: func(p *policy, s *mtakit.QueueSettings) {
+			s.Protocol.SMTP = &mtakit.SMTPProtocol{MXList: []mtakit.MXListEntry{{Name: "not a host:name"}}}
+		}},
+		{name: "pool unknown", policy: func(p *policy, s *mtakit.QueueSettings) {
+			s.EgressPool = "x"
+			p.Pool = func(context.Context, string) (*mtakit.Pool, error) { return nil, nil }
+		}, want: []mtakit.Kind{"TransientFailure"}},
+		{name: "weights negative", policy: func(p *policy, s *mtakit.QueueSettings) {
+			s.EgressPool = "x"
+			p.Pool = func(context.Context, string) (*mtakit.Pool, error) {
+				return &mtakit.Pool{Entries: []mtakit.PoolEntry{{Name: "a", Weight: -5}}}, nil
+			}
+		}, want: []mtakit.Kind{"TransientFailure"}},
+		{name: "source unknown", policy: func(p *policy, s *mtakit.QueueSettings) {
+			s.EgressPool = "x"
+			p.Pool = func(context.Context, string) (*mtakit.Pool, error) {
+				return &mtakit.Pool{Entries: []mtakit.PoolEntry{{Name: "a", Weight: 1}}}, nil
+			}
+			p.Source = func(context.Context, string) (*mtakit.Source, error) { return nil, nil }
+		}, want: []mtakit.Kind{"TransientFailure"}},
+		{name: "path zero", policy: func(p *policy, _ *mtakit.QueueSettings) {
+			p.Path = func(context.Context, string, string, *mtakit.Site) (*mtakit.PathConfig, error) {
+				return &mtakit.PathConfig{}, nil
+			}
+		}},
+		{name: "path nil", policy: func(p *policy, _ *mtakit.QueueSettings) {
+			p.Path = func(context.Context, string, string, *mtakit.Site) (*mtakit.PathConfig, error) { return nil, nil }
+		}},
+		{name: "ready takes the recipients", policy: func(p *policy, _ *mtakit.QueueSettings) {
+			once := true
+			p.Ready = func(_ context.Context, m *mtakit.Message) error {
+				if once {
+					once, m.To = false, nil
+				}
+				return nil
+			}
+		}, want: []mtakit.Kind{"Delayed"}},
+		{name: "ready takes the id", policy: func(p *policy, _ *mtakit.QueueSettings) {
+			once := true
+			p.Ready = func(_ context.Context, m *mtakit.Message) error {
+				if once {
+					once, m.ID = false, mtakit.ID{}
+				}
+				return nil
+			}
+		}, want: []mtakit.Kind{"Delayed"}},
+		{name: "ready delays into the past", policy: func(p *policy, _ *mtakit.QueueSettings) {
+			n := 0
+			p.Ready = func(context.Context, *mtakit.Message) error {
+				if n++; n < 10 {
+					return &mtakit.Delay{For: -time.Hour}
+				}
+				return nil
+			}
+		}, want: []mtakit.Kind{"Delayed", "Delayed", "Delayed", "Delayed", "Delayed", "Delayed", "Delayed", "Delayed", "Delayed"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				set := mtakit.DefaultQueueSettings()
+				p := queue.Policy{Settings: settingsPolicy(&set)}
+				c.policy(&p, &set)
+				mta := queuetest.New(t, queuetest.Options{Policy: p})
+				_, err := mta.TrySubmit(&mtakit.Message{Sender: "a@x.test", To: []string{"b@d.test"}}, "x\r\n", mtakit.Durable)
+				if c.refuse {
+					if err == nil {
+						t.Error("accepted")
+					}
+					mta.WantRecords()
+					return
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				mta.Settle()
+				want := append([]mtakit.Kind{"Reception"}, c.want...)
+				if len(c.want) == 0 || c.want[0] == "Delayed" {
+					mta.Run(time.Hour)
+					want = append(want, "Delivery")
+				}
+				mta.WantRecords(want...)
+			})
+		})
+	}
+}
+
+// scripted is a session that answers with whatever results it is given.
+type scripted struct {
+	results func(*mtakit.Delivery) error
+}
+
+func (s scripted) Send(_ context.Context, d *mtakit.Delivery, _ func() *mtakit.Delivery) error {
+	return s.results(d)
+}
+func (s scripted) Info() *mtakit.SessionInfo { return &mtakit.SessionInfo{} }
+func (s scripted) Close() error              { return nil }
+
+// TestBadSessions is sessions that don't do what Session says: no recipient is taken for delivered without an answer.
+func TestBadSessions(t *testing.T) {
+	t.Parallel()
+	result := func(n, code int) mtakit.Result {
+		return mtakit.Result{Rcpt: n, Response: mtakit.Response{Code: code, Text: fmt.Sprint(code)}}
+	}
+	for _, c := range []struct {
+		name string
+		send func(*mtakit.Delivery) error
+		want []mtakit.Kind
+	}{
+		{"no results", func(*mtakit.Delivery) error { return nil }, []mtakit.Kind{"TransientFailure"}},
+		{"one of two", func(d *mtakit.Delivery) error {
+			d.Results = append(d.Results, result(0, 250))
+			return nil
+		}, []mtakit.Kind{"Delivery", "TransientFailure"}},
+		{"one of two twice", func(d *mtakit.Delivery) error {
+			d.Results = append(d.Results, result(1, 250), result(1, 550))
+			return nil
+		}, []mtakit.Kind{"Delivery", "TransientFailure"}},
+		{"recipients that don't exist", func(d *mtakit.Delivery) error {
+			d.Results = append(d.Results, result(-1, 250), result(2, 250), result(99, 550))
+			return nil
+		}, []mtakit.Kind{"TransientFailure"}},
+		{"codes that don't exist", func(d *mtakit.Delivery) error {
+			d.Results = append(d.Results, result(0, 0), result(1, 999))
+			return nil
+		}, []mtakit.Kind{"TransientFailure", "TransientFailure"}},
+		{"results and an error", func(d *mtakit.Delivery) error {
+			d.Results = append(d.Results, result(0, 250), result(1, 550))
+			return errors.New("then the line went dead")
+		}, []mtakit.Kind{"Delivery", "Bounce"}},
+		{"a panic", func(*mtakit.Delivery) error { panic("oh no") }, []mtakit.Kind{"Delayed"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				mta := queuetest.New(t, queuetest.Options{Change: func(cfg *queue.Config) {
+					cfg.Egress = mtakit.EgressFunc(func(context.Context, *mtakit.Path) (mtakit.Session, error) { return scripted{c.send}, nil })
+				}})
+				mta.Submit(&mtakit.Message{Sender: "a@x.test", To: []string{"b@d.test", "c@d.test"}}, "x\r\n")
+				mta.Settle()
+				mta.WantRecords(append([]mtakit.Kind{"Reception"}, c.want...)...)
+			})
+		})
+	}
+}
+
+// A callback that comes back too late changes nothing: it has a copy.
+func TestLateCallback(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		spool := new(spooltest.Memory)
+		mta := queuetest.New(t, queuetest.Options{
+			Spool: spool,
+			Policy: queue.Policy{Retry: func(_ context.Context, m *mtakit.Message, _ queue.Failure) error {
+				m.Meta["x_seen"] = "yes"
+				if m.Tries == 0 && m.To[0] == "late@d.test" {
+					time.Sleep(10 * time.Minute)
+					m.Meta["x_late"], m.To[0] = "yes", "changed@d.test"
+				}
+				return nil
+			}},
+			Change: func(c *queue.Config) { c.CallbackTimeout = time.Second },
+		})
+		mta.Peer("d.test").Reply("RCPT", "451 later").Times(2)
+		late := mta.Submit(&mtakit.Message{To: []string{"late@d.test"}, Meta: map[string]any{"x_a": "b"}}, "x\r\n")
+		fine := mta.Submit(&mtakit.Message{To: []string{"fine@d.test"}, Meta: map[string]any{"x_a": "b"}}, "x\r\n")
+		mta.Run(15 * time.Minute)
+		m, err := spool.Load(t.Context(), fine)
+		if err != nil || m.Meta["x_seen"] != "yes" || m.Tries != 1 {
+			t.Errorf("%+v, %v: a change is not saved", m, err)
+		}
+		m, err = spool.Load(t.Context(), late)
+		if err != nil || len(m.Meta) != 1 || m.To[0] != "late@d.test" || m.Tries != 1 {
+			t.Errorf("%+v, %v: a late change is saved", m, err)
+		}
+		mta.Drain(time.Hour)
+	})
+}
+
+// A Retry that changes nothing costs no Update, which would wait for the disk.
+func TestRetryWithoutChange(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var updates atomic.Int32
+		spool := &spooltest.Memory{Before: func(method string, _ mtakit.ID) error {
+			if method == "Update" {
+				updates.Add(1)
+			}
+			return nil
+		}}
+		mta := queuetest.New(t, queuetest.Options{Spool: spool, Policy: queue.Policy{
+			Retry: func(context.Context, *mtakit.Message, queue.Failure) error { return nil },
+		}})
+		mta.Peer("d.test").Reply("RCPT", "451 later").Times(3)
+		mta.Inject("a@x.test", "b@d.test", "x\r\n")
+		mta.Drain(24 * time.Hour)
+		if n := updates.Load(); n != 0 {
+			t.Errorf("%d updates", n)
+		}
+	})
+}
+
+// Answers are asked for again when they are old, or after BumpEpoch, also while messages take the short way into the ready queue.
+func TestRefresh(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var paths, pools, sources atomic.Int32
+		path := mtakit.DefaultPathConfig()
+		set := mtakit.DefaultQueueSettings()
+		set.EgressPool = "p"
+		mta := queuetest.New(t, queuetest.Options{Policy: queue.Policy{
+			Settings: settingsPolicy(&set),
+			Pool: func(context.Context, string) (*mtakit.Pool, error) {
+				pools.Add(1)
+				return &mtakit.Pool{Entries: []mtakit.PoolEntry{{Name: "s", Weight: 1}}, TTL: mtakit.Duration(time.Minute)}, nil
+			},
+			Source: func(context.Context, string) (*mtakit.Source, error) {
+				sources.Add(1)
+				return &mtakit.Source{Name: "s", EHLODomain: fmt.Sprint("e", sources.Load()), TTL: mtakit.Duration(time.Minute)}, nil
+			},
+			Path: func(context.Context, string, string, *mtakit.Site) (*mtakit.PathConfig, error) {
+				paths.Add(1)
+				return &path, nil
+			},
+		}})
+		send := func(minutes int) {
+			for range minutes * 20 {
+				mta.Inject("a@x.test", "b@d.test", "x\r\n")
+				mta.Run(3 * time.Second)
+			}
+		}
+		send(10)
+		for name, n := range map[string]int32{"Path": paths.Load(), "Pool": pools.Load(), "Source": sources.Load()} {
+			if n < 8 || n > 21 {
+				t.Errorf("%s was asked %d times in 10 minutes", name, n)
+			}
+		}
+		before := paths.Load()
+		mta.Queue.BumpEpoch()
+		mta.Inject("a@x.test", "b@d.test", "x\r\n")
+		mta.Run(time.Second)
+		if paths.Load() == before {
+			t.Error("after BumpEpoch the path isn't asked for")
+		}
+	})
+}
+
+// A message that Retry has moved is in its new queue after a restart too, also if it waits there for a rate.
+func TestMovedSurvivesRestart(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		fast, slow := mtakit.DefaultQueueSettings(), mtakit.DefaultQueueSettings()
+		slow.MaxMessageRate = mtakit.Rate{N: 1, Per: time.Hour}
+		mta := queuetest.New(t, queuetest.Options{Policy: queue.Policy{
+			Settings: func(_ context.Context, q mtakit.QueueName) (*mtakit.QueueSettings, error) {
+				if q.Tenant == "slow" {
+					return &slow, nil
+				}
+				return &fast, nil
+			},
+			Retry: func(_ context.Context, m *mtakit.Message, _ queue.Failure) error {
+				m.Meta = map[string]any{mtakit.MetaTenant: "slow"}
+				return nil
+			},
+		}})
+		mta.Peer("d.test").Reply("RCPT", "451 later").Times(3)
+		for range 3 {
+			mta.Inject("a@x.test", "b@d.test", "x\r\n")
+		}
+		mta.Run(time.Minute)
+		mta.Restart()
+		mta.Run(3 * time.Hour)
+		for _, r := range mta.Records() {
+			if r.Kind == mtakit.Delivered && (r.Queue.Tenant != "slow" || r.Tries != 1) {
+				t.Errorf("delivered from %s after %d tries", r.Queue, r.Tries)
+			}
+		}
+		if n := len(mta.Peer("d.test").Received()); n != 3 {
+			t.Errorf("%d received", n)
+		}
+	})
+}
+
+// A policy that moves a message round and round makes it wait in the end.
+func TestRetryRoundAndRound(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		mta := queuetest.New(t, queuetest.Options{Policy: queue.Policy{
+			Retry: func(_ context.Context, m *mtakit.Message, _ queue.Failure) error {
+				m.Queue.Tenant = map[string]string{"": "a", "a": "b", "b": "a"}[m.Queue.Tenant]
+				return nil
+			},
+		}})
+		mta.Unresolvable("d.test", true)
+		mta.Inject("a@x.test", "b@d.test", "x\r\n")
+		mta.Run(time.Minute)
+		if n := len(mta.Records()); n > 20 {
+			t.Errorf("%d records in a minute", n)
+		}
+		mta.Unresolvable("d.test", false)
+		mta.Drain(7 * 24 * time.Hour)
+	})
+}
