@@ -235,18 +235,28 @@ func (s *Spool) write(batch []*op) {
 }
 
 // fit counts the frames at the front of batch that the active segment takes. A frame that is larger than a segment has one
-// of its own.
+// of its own. The last quarter is for new messages only if there is another segment after this one: on a full disk it is the
+// room in which to write what takes messages out.
 func (s *Spool) fit(batch []*op) (n int) {
-	end := s.active.end
+	g := s.active
+	end, limit := g.end, g.size-g.size/4
 	if end <= segmentHeader+rotateSize {
 		n, end = 1, end+batch[0].length
 	}
-	for n < len(batch) && end+batch[n].length <= s.active.size {
+	for ; n < len(batch) && end+batch[n].length <= g.size; n++ {
 		end += batch[n].length
-		n++
+		if end > limit && batch[n].adds() {
+			if _, err := s.prepare(); err != nil {
+				break
+			}
+			limit = g.size
+		}
 	}
 	return n
 }
+
+// adds says whether the frame has new messages.
+func (o *op) adds() bool { return o.kind == kindPut && o.expect == (entry{}) }
 
 var padding [8]byte
 
