@@ -258,6 +258,29 @@ func TestSpoolDiskFull(t *testing.T) {
 	l.compareLog(t, logs)
 }
 
+// A disk that is filled by mail for a slow destination gives way to 452, and is emptied by deliveries: nobody has to make room.
+func TestSpoolFillsItsDisk(t *testing.T) {
+	dir, logs, dest := tmpfs(t, "64m"), t.TempDir(), newMX(t, "")
+	dest.slow.Store(int64(20 * time.Millisecond))
+	args := soon(t, "--data", dir, "--logs", logs, "--relay-to", dest.addr())
+	d := start(t, nil, args...)
+	l := load{text: "Subject: x\r\n\r\n" + strings.Repeat(strings.Repeat("y", 70)+"\r\n", 300)}
+	stop := l.run(d.smtp, *killLoad, true)
+	<-time.After(4 * *faultTime)
+	stop()
+	if l.said["452 4.3.1 kumod.test"]+l.said["421 4.3.2 kumod.test"] == 0 {
+		t.Errorf("the disk did not fill up: %v", l.said)
+	}
+	dest.slow.Store(0)
+	d.drained(time.Minute)
+	d.taken(&l, 10*time.Second)
+	d.drained(20 * time.Second)
+	d.stopEmpty(args...)
+	l.onlyTemporary(t)
+	l.compare(t, dest, 0)
+	l.compareLog(t, logs)
+}
+
 // While the log's disk is full, no message leaves the spool without its records; delivery pauses, and goes on when there is room.
 func TestLogDiskFull(t *testing.T) {
 	dir, logs, dest := t.TempDir(), tmpfs(t, "32m"), newMX(t, "")
