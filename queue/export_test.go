@@ -11,3 +11,6 @@ func (q *Queue) Poke() {
 
 // Now is the wall clock.
 func (q *Queue) Now() time.Time { return q.now() }
+
+// Rules is how many rules there are, expired ones included.
+func (q *Queue) Rules() int { return int(q.rules.n.Load()) }
