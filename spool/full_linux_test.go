@@ -59,7 +59,7 @@ func TestFullDiskFreesItself(t *testing.T) {
 			} else if time.Now().After(end) {
 				t.Fatalf("round %d: %d messages were removed, and still: %v", round, len(all), err)
 			}
-			time.Sleep(10 * time.Millisecond)
+			<-time.After(10 * time.Millisecond)
 		}
 	}
 }
