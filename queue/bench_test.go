@@ -124,6 +124,41 @@ func BenchmarkDeliver(b *testing.B) {
 	}
 }
 
+// TestAllocs is the promise: no more than ten allocations for the way of a message, its own included.
+func TestAllocs(t *testing.T) {
+	spool := &noSpool{}
+	q, err := queue.New(queue.Config{
+		Spool: spool, Router: mtakit.RouterFunc(oneSite), Egress: instant{Code: 250}, MemoryLimit: -1,
+		Record: mtakit.RecorderFunc(func(*mtakit.Record) {}),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- q.Run(ctx) }()
+	batch, to, body := make([]mtakit.Submission, 1), []string{"b@d.test"}, mtakit.Bytes("x\r\n")
+	n := int64(0)
+	allocs := testing.AllocsPerRun(5000, func() {
+		batch[0] = mtakit.Submission{Message: &mtakit.Message{Sender: "a@x.test", To: to}, Body: body}
+		if err := q.Submit(ctx, batch, mtakit.Durable); err != nil {
+			t.Fatal(err)
+		}
+		n++
+		for spool.removed.Load() < n {
+			runtime.Gosched()
+		}
+	})
+	if allocs > 10 {
+		t.Errorf("%v allocations a message", allocs)
+	}
+	t.Logf("%v allocations", allocs)
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 // BenchmarkWaiting is what a waiting message and a waiting queue cost in memory.
 func BenchmarkWaiting(b *testing.B) {
 	const n = 1_000_000

@@ -45,6 +45,35 @@ func TestFairness(t *testing.T) {
 	})
 }
 
+// A thousand domains whose name servers don't answer hold up nobody else.
+func TestSlowRouter(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		mta := queuetest.New(t, queuetest.Options{Change: func(c *queue.Config) {
+			route := c.Router.Route
+			c.Router = mtakit.RouterFunc(func(ctx context.Context, domain string) (*mtakit.Site, error) {
+				if strings.HasPrefix(domain, "dead") {
+					time.Sleep(time.Minute)
+					return nil, errors.New("no answer")
+				}
+				return route(ctx, domain)
+			})
+		}})
+		batch := make([]mtakit.Submission, 1000)
+		for i := range batch {
+			batch[i] = mtakit.Submission{Message: &mtakit.Message{To: []string{fmt.Sprintf("x@dead%d.test", i)}}, Body: mtakit.Bytes("x\r\n")}
+		}
+		if err := mta.Queue.Submit(t.Context(), batch, mtakit.Durable); err != nil {
+			t.Fatal(err)
+		}
+		mta.Inject("a@x.test", "b@d.test", "x\r\n")
+		mta.Run(time.Second)
+		if n := len(mta.Peer("d.test").Received()); n != 1 {
+			t.Error("the message is not delivered within a second")
+		}
+	})
+}
+
 // A session that makes no progress is cut, and its message goes back without an attempt.
 func TestWatchdog(t *testing.T) {
 	t.Parallel()

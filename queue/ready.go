@@ -277,12 +277,16 @@ func (r *ready) park(ctx context.Context, s *session, d time.Duration) bool {
 	}
 	r.parked = append(r.parked, s)
 	r.mu.Unlock()
-	t := time.NewTimer(d)
-	defer t.Stop()
+	if s.idle == nil {
+		s.idle = time.NewTimer(d)
+	} else {
+		s.idle.Reset(d)
+	}
+	defer s.idle.Stop()
 	select {
 	case <-s.wake:
 		return true
-	case <-t.C:
+	case <-s.idle.C:
 	case <-ctx.Done():
 	}
 	r.mu.Lock()

@@ -16,6 +16,7 @@ type session struct {
 	r      *ready
 	q      *Queue
 	wake   chan struct{} // there may be work, for a parked session
+	idle   *time.Timer   // ends its wait
 	leases []mtakit.Lease
 
 	conn     mtakit.Session // nil until connected

@@ -18,8 +18,8 @@ type workList struct {
 }
 
 const (
-	maxWorkers = 256 // promotions that wait for something at the same time
-	turn       = 64  // messages of one queue at a time
+	maxWorkers = 2048 // promotions that wait for something at the same time; many domains may have a name server that does not answer
+	turn       = 64   // messages of one queue at a time
 )
 
 // add is called under the lock of a shard.
