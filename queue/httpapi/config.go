@@ -11,14 +11,17 @@ import (
 	"time"
 
 	"github.com/mtakit/mtakit"
+	"github.com/mtakit/mtakit/queue"
 	"github.com/mtakit/mtakit/queue/httpapi/template"
 )
 
 // Config says how an API works. Fields that aren't marked as required may be zero.
 type Config struct {
-	// Submit takes responsibility for messages; (*queue.Queue).Submit fits. Required.
+	// Queue is what the endpoints for administration steer. Nil: there are none.
+	Queue *queue.Queue
+	// Submit takes responsibility for messages. Default: Queue's; one of both is required.
 	Submit func(ctx context.Context, batch []mtakit.Submission, d mtakit.Durability) error
-	// NewID makes the ids of messages; (*queue.Queue).NewID fits. Required.
+	// NewID makes the ids of messages. Default: Queue's; one of both is required.
 	NewID func() mtakit.ID
 	// Trouble says what is wrong at the moment, so that no mail is taken. Nil: nothing ever is.
 	Trouble func() Trouble
@@ -84,11 +87,17 @@ const (
 )
 
 func (c *Config) withDefaults() error {
+	if c.Queue != nil && c.Submit == nil {
+		c.Submit = c.Queue.Submit
+	}
+	if c.Queue != nil && c.NewID == nil {
+		c.NewID = c.Queue.NewID
+	}
 	switch {
 	case c.Submit == nil:
-		return errors.New("httpapi: Config.Submit is missing")
+		return errors.New("httpapi: Config has neither Queue nor Submit")
 	case c.NewID == nil:
-		return errors.New("httpapi: Config.NewID is missing")
+		return errors.New("httpapi: Config has neither Queue nor NewID")
 	case c.BodyLimit < 0 || c.MaxInFlight < 0:
 		return errors.New("httpapi: Config has a negative size")
 	case !c.RecipientRate.IsZero() && c.Throttles == nil:
