@@ -32,6 +32,7 @@ var homes = map[string][]string{
 	"github.com/pelletier/go-toml/v2":    {"internal/datafile"},
 	"github.com/pires/go-proxyproto":     {"smtpserver"},
 	"go.etcd.io/bbolt":                   {"spool"},
+	"golang.org/x/crypto":                {"authfile"},
 	"golang.org/x/net":                   {"rfc5322", "smtpclient", "smtpserver"},
 	"golang.org/x/sync":                  {"eventlog", "internal", "queue", "shaping", "smtpclient", "spool"},
 	"golang.org/x/sys":                   {"internal", "smtpclient", "smtpserver", "spool"},

@@ -19,6 +19,19 @@ type EgressFunc func(ctx context.Context, p *Path) (Session, error)
 // Connect calls f.
 func (f EgressFunc) Connect(ctx context.Context, p *Path) (Session, error) { return f(ctx, p) }
 
+// EgressMap is an Egress that has one for each protocol, by [Protocol.MetricsName]: smtp_client, xfer, lua. Messages for others are kept, and the record says
+// why. It is not changed once it is in use.
+type EgressMap map[string]Egress
+
+// Connect implements [Egress].
+func (m EgressMap) Connect(ctx context.Context, p *Path) (Session, error) {
+	if e := m[p.Protocol.MetricsName()]; e != nil {
+		return e.Connect(ctx, p)
+	}
+	return nil, &PathError{Reason: "FailedToInsertIntoReadyQueue", Response: Response{Code: 451, Enhanced: [3]uint16{4, 3, 5},
+		Text: Internal + "this program has no delivery by " + p.Protocol.ReadySuffix()}}
+}
+
 // Session delivers messages one after the other; one goroutine uses it.
 type Session interface {
 	// Send attempts d and appends one Result to d.Results for each recipient that was answered, whatever the answer. A

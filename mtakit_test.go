@@ -76,6 +76,8 @@ func TestStrings(t *testing.T) {
 		(mtakit.Protocol{Maildir: &mtakit.MaildirProtocol{Path: "m"}}).ReadySuffix():      "maildir:m",
 		(mtakit.Protocol{Custom: &mtakit.CustomProtocol{Constructor: "c"}}).ReadySuffix(): "lua:c",
 		(mtakit.Protocol{Xfer: &mtakit.XferProtocol{}}).MetricsName():                     "xfer",
+		(mtakit.Protocol{Internal: "httpinject:generator"}).MetricsName():                 "httpinject",
+		(mtakit.Protocol{Internal: "httpinject:generator"}).ReadySuffix():                 "httpinject:generator",
 	} {
 		if got != want {
 			t.Errorf("got %q, want %q", got, want)

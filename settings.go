@@ -1,6 +1,9 @@
 package mtakit
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // QueueSettings is what policy decides for a scheduled queue. Its JSON names are those of KumoMTA's queue configuration; start
 // from [DefaultQueueSettings].
@@ -47,6 +50,9 @@ type Protocol struct {
 	Maildir *MaildirProtocol `json:"maildir,omitempty"`
 	Custom  *CustomProtocol  `json:"custom_lua,omitempty"`
 	Xfer    *XferProtocol    `json:"xfer,omitempty"`
+
+	// Internal is one that only programs can choose, as ready queues' names have it: "httpinject:generator". An Egress has to know it.
+	Internal string `json:"-"`
 }
 
 // SMTPProtocol sends to a list of hosts; an empty list is by MX.
@@ -90,19 +96,14 @@ func (p Protocol) ReadySuffix() string {
 		return "lua:" + p.Custom.Constructor
 	case p.Xfer != nil:
 		return "xfer"
+	case p.Internal != "":
+		return p.Internal
 	}
 	return "smtp_client"
 }
 
-// MetricsName is the name of the protocol in metrics.
+// MetricsName is the name of the protocol in metrics: the suffix up to a colon.
 func (p Protocol) MetricsName() string {
-	switch {
-	case p.Maildir != nil:
-		return "maildir"
-	case p.Custom != nil:
-		return "lua"
-	case p.Xfer != nil:
-		return "xfer"
-	}
-	return "smtp_client"
+	name, _, _ := strings.Cut(p.ReadySuffix(), ":")
+	return name
 }

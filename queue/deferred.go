@@ -10,6 +10,12 @@ import (
 // DeferredInjectQueue is the name of the queue for messages that reception has accepted without calling for policy.
 const DeferredInjectQueue = "deferred_smtp_inject.kumomta.internal"
 
+// GeneratorQueue is the name of the queue for requests over HTTP whose messages are generated later. What it holds is "sent" by an Egress for the protocol
+// httpinject.
+const GeneratorQueue = "generator.kumomta.internal"
+
+var generator = mtakit.QueueName{Domain: GeneratorQueue}
+
 var deferredInject = mtakit.QueueName{Domain: DeferredInjectQueue}
 
 // injectDeferred does for a message what reception has put off, and moves it to its queue.

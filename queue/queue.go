@@ -138,6 +138,7 @@ type Queue struct {
 	health         interface{ Err() error } // of the spool, if it tells
 	defaultConf    *conf
 	deferredConf   *conf // of the queue of messages that reception has put off
+	generatorConf  *conf // of GeneratorQueue
 	defaultPath    mtakit.PathConfig
 
 	epoch  atomic.Uint64
@@ -208,6 +209,9 @@ func New(cfg Config) (*Queue, error) {
 	deferred := set
 	deferred.RetryInterval = mtakit.Duration(time.Minute)
 	q.deferredConf, _ = newConf(&deferred, 0, 0)
+	generated := set
+	generated.RetryInterval, generated.Protocol.Internal = mtakit.Duration(10*time.Second), "httpinject:generator"
+	q.generatorConf, _ = newConf(&generated, 0, 0)
 	q.rules.q, q.work.q = q, q
 	q.records.New = func() any { return new(mtakit.Record) }
 	q.fresh.ids = make(map[mtakit.ID]struct{})

@@ -72,6 +72,8 @@ func deliveryProtocol(p mtakit.Protocol) string {
 		return "Lua"
 	case p.Xfer != nil:
 		return "Xfer"
+	case p.MetricsName() == "httpinject":
+		return "HttpInjectionGenerator"
 	}
 	return "ESMTP"
 }

@@ -113,8 +113,11 @@ func (q *Queue) confOf(ctx context.Context, s *sched) (*conf, error) {
 
 // reserved are the queues whose settings policy is not asked for.
 func (q *Queue) reserved(name mtakit.QueueName) *conf {
-	if name == deferredInject {
+	switch name {
+	case deferredInject:
 		return q.deferredConf
+	case generator:
+		return q.generatorConf
 	}
 	return nil
 }

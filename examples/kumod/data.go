@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/mtakit/mtakit"
+	"github.com/mtakit/mtakit/authfile"
 	"github.com/mtakit/mtakit/queue"
 	"github.com/mtakit/mtakit/rfc5322"
 	"github.com/mtakit/mtakit/shaping"
@@ -25,6 +26,7 @@ type data struct {
 	shaping *shaping.Live
 	queues  *queuefile.Live
 	sources *sourcefile.Live
+	users   *authfile.Live      // nil: nobody has a password
 	pair    *smtpserver.KeyPair // nil: self-signed
 	tls     *tls.Config         // with pair
 
@@ -39,7 +41,7 @@ func (f *flags) load(ctx context.Context, router mtakit.Router, log *slog.Logger
 	d := &data{log: log, throttles: shaping.NewThrottles(), useQueues: len(f.Queues) > 0, useSource: len(f.Sources) > 0}
 	base := mtakit.DefaultPathConfig()
 	base.SMTPPort = f.DestPort
-	var err1, err2, err3, err4, err5 error
+	var err1, err2, err3, err4, err5, err6 error
 	base.ProhibitedHosts, err1 = f.prohibited()
 	d.pair, d.tls, err2 = f.keyPair()
 	d.shaping, err3 = shaping.Watch(ctx, shaping.Config{Files: f.Shaping, Router: router, Base: &base},
@@ -48,12 +50,18 @@ func (f *flags) load(ctx context.Context, router mtakit.Router, log *slog.Logger
 	d.queues, err4 = queuefile.Watch(ctx, queuefile.Config{Files: f.Queues, Provider: provider},
 		func(q *queuefile.Queues, err error) { d.tell(q.Findings, err) })
 	d.sources, err5 = sourcefile.Watch(ctx, f.Sources, func(s *sourcefile.Sources, err error) { d.tell(s.Findings, err) })
-	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
+	if f.Auth != "" {
+		d.users, err6 = authfile.Watch(ctx, f.Auth, func(u *authfile.Users, err error) { d.tell(u.Findings, err) })
+	}
+	if err := errors.Join(err1, err2, err3, err4, err5, err6); err != nil {
 		return nil, err
 	}
 	d.warn(d.shaping.Current().Findings())
 	d.warn(d.queues.Current().Findings())
 	d.warn(d.sources.Current().Findings())
+	if d.users != nil {
+		d.warn(d.users.Current().Findings())
+	}
 	if d.useSource {
 		d.warn(d.sources.Current().CheckNames(d.shaping.Current().Sources(), d.queues.Current().Pools()))
 	}
@@ -78,11 +86,33 @@ func (d *data) warn(found mtakit.Findings) {
 	}
 }
 
+// live is content of files that change.
+type live interface {
+	Run(context.Context) error
+	Reload(context.Context) error
+}
+
+func (d *data) all() []live {
+	all := []live{d.shaping, d.queues, d.sources}
+	if d.users != nil {
+		all = append(all, d.users)
+	}
+	return all
+}
+
+// auth checks passwords; nil is: nobody has one.
+func (d *data) auth() mtakit.Authenticator {
+	if d.users == nil {
+		return nil
+	}
+	return d.users
+}
+
 // run watches the files until ctx ends.
 func (d *data) run(ctx context.Context) {
-	for _, run := range []func(context.Context) error{d.shaping.Run, d.queues.Run, d.sources.Run} {
+	for _, l := range d.all() {
 		go func() {
-			if err := run(ctx); err != nil && ctx.Err() == nil {
+			if err := l.Run(ctx); err != nil && ctx.Err() == nil {
 				d.log.Error("data files are no longer watched", "err", err)
 			}
 		}()
@@ -91,8 +121,8 @@ func (d *data) run(ctx context.Context) {
 
 // reload reads the files again now.
 func (d *data) reload(ctx context.Context) {
-	for _, reload := range []func(context.Context) error{d.shaping.Reload, d.queues.Reload, d.sources.Reload} {
-		reload(ctx) // a failure has been told
+	for _, l := range d.all() {
+		l.Reload(ctx) // a failure has been told
 	}
 	if d.pair != nil {
 		if err := d.pair.Reload(); err != nil {
@@ -141,6 +171,7 @@ type checkCmd struct {
 	Shaping []string `help:"Shaping file; repeatable." placeholder:"FILE" type:"path"`
 	Queues  []string `help:"Queue settings file; repeatable." placeholder:"FILE" type:"path"`
 	Sources []string `help:"Egress sources and pools file; repeatable." placeholder:"FILE" type:"path"`
+	Auth    string   `help:"File of users." placeholder:"FILE" type:"path"`
 	DNS     string   `name:"dns" help:"DNS server for the sites of domains. Default: the system's resolvers." placeholder:"ADDR"`
 }
 
@@ -157,6 +188,9 @@ func (c *checkCmd) run(out, stderr io.Writer) int {
 	sh := shaping.Config{Files: c.Shaping, Router: router, Checks: shaping.AllChecks()}
 	found := append(shaping.Check(ctx, sh), queuefile.Check(queuefile.Config{Files: c.Queues})...)
 	found = append(found, sourcefile.Check(c.Sources)...)
+	if c.Auth != "" {
+		found = append(found, authfile.Check(c.Auth)...)
+	}
 	if found.Err() == nil && len(c.Sources) > 0 {
 		// Each file is good; do they fit together?
 		shape, err1 := shaping.Load(ctx, sh)

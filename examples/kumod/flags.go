@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net/netip"
@@ -19,6 +21,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/mtakit/mtakit"
+	"github.com/mtakit/mtakit/authfile"
 	"github.com/mtakit/mtakit/smtpclient/route"
 	"github.com/mtakit/mtakit/smtpserver"
 )
@@ -27,11 +30,13 @@ import (
 type flags struct {
 	Hostname        string         `help:"Name in the banner, EHLO and Received. Default: the host's name." placeholder:"NAME"`
 	SMTP            []string       `name:"smtp" help:"ESMTP listener; repeatable. Port 0 takes a free one." default:"127.0.0.1:2525" placeholder:"ADDR"`
-	HTTP            string         `name:"http" help:"HTTP: liveness and metrics." default:"127.0.0.1:8000" placeholder:"ADDR"`
+	HTTP            string         `name:"http" help:"HTTP: injection, administration, metrics." default:"127.0.0.1:8000" placeholder:"ADDR"`
 	Data            string         `help:"Directory that holds spool/ and logs/ unless the next two say otherwise." default:"./kumod-data" placeholder:"DIR"`
 	Spool           string         `help:"Spool directory." placeholder:"DIR"`
 	Logs            string         `help:"Directory of the log segments." placeholder:"DIR"`
 	RelayFrom       []netip.Prefix `help:"Clients that may relay without authentication; repeatable." default:"127.0.0.0/8,::1/128" placeholder:"CIDR"`
+	TrustHTTP       []string       `name:"trust-http" help:"Clients that may do everything over HTTP without a password; repeatable, 'none' clears." default:"127.0.0.0/8,::1/128" placeholder:"CIDR"`
+	Auth            string         `help:"File of users for SMTP AUTH and HTTP Basic, a line NAME:HASH each; \"kumod user NAME\" makes one." placeholder:"FILE" type:"path"`
 	DNS             string         `name:"dns" help:"DNS server for MX and addresses; its AD bit is trusted. Default: the system's resolvers." placeholder:"ADDR"`
 	DestPort        uint16         `help:"Destination port for SMTP." default:"25" placeholder:"N"`
 	ProhibitedHosts []string       `help:"Addresses mail is never sent to; repeatable, 'none' clears. A shaping file's value wins; a host named by --relay-to is exempt." default:"127.0.0.0/8,::1,0.0.0.0,::" placeholder:"CIDR"`
@@ -49,6 +54,7 @@ type flags struct {
 type cli struct {
 	Run   flags    `cmd:"" help:"Run the daemon; \"run\" may be left out."`
 	Check checkCmd `cmd:"" help:"Validate the data files named and print each finding as FILE:LINE:COL: level: text."`
+	User  userCmd  `cmd:"" help:"Print the line of a user for the file of --auth, with the hash of the password that is on standard input."`
 }
 
 // run is main with its surroundings as arguments; it returns the exit code.
@@ -68,8 +74,11 @@ func run(args []string, out, stderr *os.File) int {
 		fmt.Fprintln(stderr, "kumod:", err)
 		return 2
 	}
-	if strings.HasPrefix(k.Command(), "check") {
+	switch name, _, _ := strings.Cut(k.Command(), " "); name {
+	case "check":
 		return c.Check.run(out, stderr)
+	case "user":
+		return c.User.run(os.Stdin, out, stderr)
 	}
 	f := &c.Run
 	if err := f.complete(); err != nil {
@@ -114,21 +123,27 @@ func (f *flags) complete() error {
 			return fmt.Errorf("--relay-to: %w", err)
 		}
 	}
-	_, err := f.prohibited()
-	return err
+	_, err1 := f.prohibited()
+	_, err2 := f.trusted()
+	return errors.Join(err1, err2)
 }
 
-// prohibited is the value of --prohibited-hosts.
 func (f *flags) prohibited() (mtakit.Prefixes, error) {
+	return prefixes("--prohibited-hosts", f.ProhibitedHosts)
+}
+func (f *flags) trusted() (mtakit.Prefixes, error) { return prefixes("--trust-http", f.TrustHTTP) }
+
+// prefixes is the value of a flag that is a list of networks, where "none" forgets those before it.
+func prefixes(flag string, list []string) (mtakit.Prefixes, error) {
 	p := mtakit.Prefixes{}
-	for _, s := range f.ProhibitedHosts {
+	for _, s := range list {
 		if s == "none" {
 			p = mtakit.Prefixes{}
 			continue
 		}
 		n, err := mtakit.ParsePrefix(s)
 		if err != nil {
-			return nil, fmt.Errorf("--prohibited-hosts: %w", err)
+			return nil, fmt.Errorf("%s: %w", flag, err)
 		}
 		p = append(p, n)
 	}
@@ -203,4 +218,24 @@ func nodeID(dir string) (string, error) {
 		return "", err
 	}
 	return id, os.WriteFile(name, []byte(id+"\n"), 0o644)
+}
+
+// userCmd is "kumod user".
+type userCmd struct {
+	Name string `arg:"" help:"Name of the user."`
+}
+
+func (c *userCmd) run(in io.Reader, out, stderr io.Writer) int {
+	password, err := bufio.NewReader(io.LimitReader(in, 1<<10)).ReadString('\n')
+	if err != nil && err != io.EOF {
+		fmt.Fprintln(stderr, "kumod:", err)
+		return 1
+	}
+	line, err := authfile.Line(c.Name, strings.TrimRight(password, "\r\n"))
+	if err != nil {
+		fmt.Fprintln(stderr, "kumod:", err)
+		return 2
+	}
+	fmt.Fprintln(out, line)
+	return 0
 }

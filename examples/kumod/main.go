@@ -7,6 +7,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	rpprof "runtime/pprof"
 	"strings"
 	"syscall"
 	"time"
@@ -25,6 +27,7 @@ import (
 	"github.com/mtakit/mtakit/eventlog"
 	"github.com/mtakit/mtakit/metrics"
 	"github.com/mtakit/mtakit/queue"
+	"github.com/mtakit/mtakit/queue/httpapi"
 	"github.com/mtakit/mtakit/smtpclient"
 	"github.com/mtakit/mtakit/smtpserver"
 	"github.com/mtakit/mtakit/spool"
@@ -64,35 +67,64 @@ func serve(ctx context.Context, f *flags, out *os.File, log *slog.Logger) (err e
 	}
 	defer func() { err = errors.Join(err, events.Close()) }()
 
-	egress := &smtpclient.Egress{Resolver: resolver, Hostname: f.Hostname, Log: log}
+	smtp := &smtpclient.Egress{Resolver: resolver, Hostname: f.Hostname, Log: log}
+	egress := mtakit.EgressMap{"smtp_client": smtp}
 	q, err := queue.New(queue.Config{
-		Spool: store, Router: router, Egress: bySMTP(egress), Record: events, IDs: ids, NodeID: node, Log: log,
+		Spool: store, Router: router, Egress: egress, Record: events, IDs: ids, NodeID: node, Log: log,
 		Policy: data.policy(), Throttles: data.throttles, GracePeriod: f.ShutdownTimeout, State: queue.StateFile(filepath.Join(f.Data, "rules.json")),
 	})
 	if err != nil {
 		return err
 	}
-	egress.SourceFailed = q.SourceFailed
+	smtp.SourceFailed = q.SourceFailed
 	changed := q.BumpEpoch
 	data.changed.Store(&changed)
+	trusted, err := f.trusted()
+	if err != nil {
+		return err
+	}
 	// Mail is refused for now while the disk is full or the spool unwell.
+	logFull := func() error {
+		if err := events.Err(); err != nil {
+			return fmt.Errorf("%w: %w", mtakit.ErrSpoolFull, err)
+		}
+		return nil
+	}
 	srv := &smtpserver.Server{
-		Deliver: q.Submit, IDs: ids, NodeID: node, Record: events, Log: log,
+		Deliver: q.Submit, IDs: ids, NodeID: node, Record: events, Log: log, Auth: data.auth(),
 		Options: smtpserver.Options{Hostname: f.Hostname, RelayHosts: f.RelayFrom, TLS: data.tls},
 		Policy:  smtpserver.Policy{Received: data.received},
 		Admit: func() error {
-			if err := store.Err(); err != nil {
+			switch err := cmp.Or(store.Err(), logFull()); {
+			case err != nil:
 				return err
-			}
-			if err := events.Err(); err != nil {
-				return fmt.Errorf("%w: %w", mtakit.ErrSpoolFull, err)
-			}
-			if q.Overloaded() != nil {
+			case q.Overloaded() != nil:
 				return smtpserver.ErrOverloaded
 			}
 			return nil
 		},
 	}
+	api, err := httpapi.New(httpapi.Config{
+		Queue: q, Update: store.Update, Hostname: f.Hostname, Trusted: trusted, Auth: data.auth(), Throttles: data.throttles, Log: log,
+		Trouble: func() httpapi.Trouble {
+			t := httpapi.TroubleOf(store.Err(), logFull(), q.Overloaded())
+			if ctx.Err() != nil {
+				t |= httpapi.Stopping
+			}
+			return t
+		},
+	})
+	if err != nil {
+		return err
+	}
+	egress["httpinject"] = api.Generator()
+	reg := &metrics.Registry{}
+	if err := reg.Register(collectors(q, store, events, srv, api, smtp, router, metrics.NewProcess())...); err != nil {
+		return err
+	}
+	api.Handle("GET", "/metrics", reg.Text())
+	api.Handle("GET", "/metrics.json", reg.JSON())
+	profiles(api)
 
 	watchCtx, stopWatch := context.WithCancel(ctx)
 	defer stopWatch()
@@ -116,12 +148,7 @@ func serve(ctx context.Context, f *flags, out *os.File, log *slog.Logger) (err e
 			}
 		}()
 	}
-	reg := &metrics.Registry{}
-	if err := reg.Register(collectors(q, store, events, srv, egress, router, metrics.NewProcess())...); err != nil {
-		stopQueue()
-		return errors.Join(err, <-running)
-	}
-	web, httpAddr, err := listenHTTP(f.HTTP, handler(srv.Admit, reg))
+	web, httpAddr, err := listenHTTP(f.HTTP, api, log)
 	if err != nil {
 		stopQueue()
 		return errors.Join(err, <-running)
@@ -146,40 +173,20 @@ func serve(ctx context.Context, f *flags, out *os.File, log *slog.Logger) (err e
 	srv.Shutdown(grace)
 	stopQueue()
 	err = errors.Join(err, <-running)
-	web.Close()
+	if web.Shutdown(grace) != nil { // HTTP answers until here
+		web.Close()
+	}
 	return err
 }
 
-// bySMTP gives messages for queues with another protocol a clear failure; they are kept.
-func bySMTP(smtp mtakit.Egress) mtakit.EgressFunc {
-	return func(ctx context.Context, p *mtakit.Path) (mtakit.Session, error) {
-		if proto := p.Protocol.ReadySuffix(); proto != "smtp_client" {
-			return nil, &mtakit.PathError{Reason: "FailedToInsertIntoReadyQueue", Response: mtakit.Response{Code: 451, Enhanced: [3]uint16{4, 3, 5},
-				Text: mtakit.Internal + "kumod delivers by SMTP only, and the queue's protocol is " + proto}}
-		}
-		return smtp.Connect(ctx, p)
+// profiles adds what go tool pprof asks for.
+func profiles(api *httpapi.API) {
+	for path, h := range map[string]http.HandlerFunc{"": pprof.Index, "cmdline": pprof.Cmdline, "profile": pprof.Profile, "symbol": pprof.Symbol, "trace": pprof.Trace} {
+		api.Handle("GET", "/debug/pprof/"+path, h)
 	}
-}
-
-// handler serves what there is over HTTP.
-func handler(admit func() error, reg *metrics.Registry) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /api/check-liveness/v1", func(w http.ResponseWriter, r *http.Request) {
-		if err := admit(); err != nil {
-			text := "the spool is not accepting writes"
-			if errors.Is(err, mtakit.ErrSpoolFull) {
-				text = "storage is too full"
-			}
-			http.Error(w, text, http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprint(w, "OK")
-	})
-	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	mux.Handle("GET /metrics", reg.Text())
-	mux.Handle("GET /metrics.json", reg.JSON())
-	return mux
+	for _, p := range rpprof.Profiles() {
+		api.Handle("GET", "/debug/pprof/"+p.Name(), pprof.Handler(p.Name()))
+	}
 }
 
 // collectors are those of parts that count.
@@ -192,12 +199,13 @@ func collectors(parts ...any) (c []mtakit.Collector) {
 	return c
 }
 
-func listenHTTP(addr string, h http.Handler) (*http.Server, string, error) {
+func listenHTTP(addr string, h http.Handler, log *slog.Logger) (*http.Server, string, error) {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, "", fmt.Errorf("HTTP listener: %w", err)
 	}
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
 	go srv.Serve(l)
 	return srv, l.Addr().String(), nil
 }

@@ -86,6 +86,24 @@ const (
 	Unhealthy                      // the spool refuses writes
 )
 
+// TroubleOf is what errors of a spool, an event log and a [queue.Queue] mean; nil ones mean nothing.
+func TroubleOf(errs ...error) (t Trouble) {
+	for _, err := range errs {
+		switch {
+		case err == nil:
+		case errors.Is(err, mtakit.ErrClosed):
+			t |= Stopping
+		case errors.Is(err, queue.ErrOverloaded):
+			t |= Overloaded
+		case errors.Is(err, mtakit.ErrSpoolFull):
+			t |= Full
+		default:
+			t |= Unhealthy
+		}
+	}
+	return t
+}
+
 func (c *Config) withDefaults() error {
 	if c.Queue != nil && c.Submit == nil {
 		c.Submit = c.Queue.Submit

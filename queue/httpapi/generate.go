@@ -7,10 +7,11 @@ import (
 	"io"
 
 	"github.com/mtakit/mtakit"
+	"github.com/mtakit/mtakit/queue"
 )
 
 // GeneratorQueue is the scheduled queue of requests whose messages are generated later.
-const GeneratorQueue = "generator.kumomta.internal"
+const GeneratorQueue = queue.GeneratorQueue
 
 // GeneratorProtocol is the delivery protocol of its records.
 const GeneratorProtocol = "HttpInjectionGenerator"
