@@ -72,14 +72,17 @@ func (w *written) Remove(ctx context.Context, id mtakit.ID) error {
 func (w *written) run(t *testing.T, replies ...int) (q *queue.Queue, stop func()) {
 	t.Helper()
 	var n atomic.Int32
+	return w.runWith(t, &fakeSession{func(*mtakit.Delivery) mtakit.Response {
+		return mtakit.Response{Code: replies[min(int(n.Add(1)), len(replies))-1]}
+	}}, 32)
+}
+
+func (w *written) runWith(t *testing.T, conn mtakit.Session, limit int) (q *queue.Queue, stop func()) {
+	t.Helper()
 	q, err := queue.New(queue.Config{
-		Spool: w, Record: w, GracePeriod: 10 * time.Second,
+		Spool: w, Record: w, GracePeriod: 10 * time.Second, Policy: pathPolicy(func(c *mtakit.PathConfig) { c.ConnectionLimit.N = limit }),
 		Router: mtakit.RouterFunc(func(context.Context, string) (*mtakit.Site, error) { return mtakit.ListSite("mx.test") }),
-		Egress: mtakit.EgressFunc(func(context.Context, *mtakit.Path) (mtakit.Session, error) {
-			return &fakeSession{func(*mtakit.Delivery) mtakit.Response {
-				return mtakit.Response{Code: replies[min(int(n.Add(1)), len(replies))-1]}
-			}}, nil
-		}),
+		Egress: mtakit.EgressFunc(func(context.Context, *mtakit.Path) (mtakit.Session, error) { return conn, nil }),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -152,6 +155,47 @@ func TestLogNotWritten(t *testing.T) {
 		}
 	})
 }
+
+// A message whose envelope was announced while the log could be written is not sent once the shutdown has ended: it would be repeated for nothing.
+func TestAnnouncedAtTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &written{mem: &mem{m: map[mtakit.ID]mtakit.Submission{}}}
+		var sent atomic.Int32
+		q, stop := w.runWith(t, announcing{&sent}, 1)
+		w.fails.Store(true)
+		var batch []mtakit.Submission
+		for range 3 {
+			batch = append(batch, mtakit.Submission{Message: &mtakit.Message{To: []string{"a@x.test"}}, Body: mtakit.Bytes("x\r\n")})
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := q.Submit(ctx, batch, mtakit.Durable); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		stop()
+		if n := sent.Load(); n != 1 {
+			t.Errorf("%d messages were sent, want the one whose record waits", n)
+		}
+		if n := w.len(); n != 3 {
+			t.Errorf("%d messages are in the spool, want 3", n)
+		}
+	})
+}
+
+// announcing is a session that always asks for the next message, and that looks at no context.
+type announcing struct{ sent *atomic.Int32 }
+
+func (a announcing) Send(_ context.Context, d *mtakit.Delivery, next func() *mtakit.Delivery) error {
+	a.sent.Add(1)
+	next()
+	for _, i := range d.Rcpts {
+		d.Results = append(d.Results, mtakit.Result{Rcpt: i, Response: mtakit.Response{Code: 250}})
+	}
+	return nil
+}
+func (announcing) Info() *mtakit.SessionInfo { return &mtakit.SessionInfo{} }
+func (announcing) Close() error              { return nil }
 
 // What could not be removed from the spool is removed once that works, without a restart.
 func TestRemovedLater(t *testing.T) {

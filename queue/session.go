@@ -130,7 +130,7 @@ func (s *session) obtain(ctx context.Context) bool {
 	if s.cur != nil {
 		return true
 	}
-	if s.nxt != nil {
+	if s.nxt != nil && ctx.Err() == nil { // the peer has its envelope only: at the end of a shutdown it is not sent any more
 		s.cur, s.nxt = s.nxt, nil
 		s.curD, s.nxtD = s.nxtD, s.curD
 		s.paid = true
