@@ -21,6 +21,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/mtakit/mtakit/examples/internal/ledger"
+	"github.com/mtakit/mtakit/examples/internal/sink"
 )
 
 // flags are the command line. Each can also come from the environment: SINK_LISTEN for --listen.
@@ -45,7 +46,7 @@ func main() {
 func run(ctx context.Context, args []string, out, stderr io.Writer) int {
 	var f flags
 	exit := -1
-	parser, err := kong.New(&f, kong.Name("sink"), kong.Description("A destination for mail that accepts, defers, throttles or refuses by rule, and counts.\n\n"+rulesHelp),
+	parser, err := kong.New(&f, kong.Name("sink"), kong.Description("A destination for mail that accepts, defers, throttles or refuses by rule, and counts.\n\n"+sink.RulesHelp),
 		kong.DefaultEnvars("SINK"), kong.Writers(out, stderr), kong.Exit(func(code int) { exit = code }))
 	if err == nil {
 		_, err = parser.Parse(args)
@@ -53,9 +54,9 @@ func run(ctx context.Context, args []string, out, stderr io.Writer) int {
 	if exit >= 0 { // --help
 		return exit
 	}
-	var rules rules
+	var rules sink.Rules
 	if err == nil {
-		rules, err = parseRules(f.Rule)
+		rules, err = sink.ParseRules(f.Rule)
 	}
 	if err == nil && f.Messages < 0 {
 		err = fmt.Errorf("--messages is %d, want 0 or more", f.Messages)
@@ -71,12 +72,12 @@ func run(ctx context.Context, args []string, out, stderr io.Writer) int {
 	return 0
 }
 
-func (f *flags) serve(ctx context.Context, rules rules, out, stderr io.Writer) (err error) {
+func (f *flags) serve(ctx context.Context, rules sink.Rules, out, stderr io.Writer) (err error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	s := &server{hostname: f.Hostname, rules: rules, dump: f.Dump, limit: f.Messages, stop: stop}
+	s := &sink.Server{Hostname: f.Hostname, Rules: rules, Dump: f.Dump, Limit: f.Messages, Stop: stop}
 	if f.TLS {
-		if s.tls, err = selfSigned(f.Hostname); err != nil {
+		if s.TLS, err = sink.SelfSigned(f.Hostname); err != nil {
 			return err
 		}
 	}
@@ -86,10 +87,10 @@ func (f *flags) serve(ctx context.Context, rules rules, out, stderr io.Writer) (
 		}
 	}
 	if f.Ledger != "" {
-		if s.ledger, err = ledger.Open(f.Ledger); err != nil {
+		if s.Ledger, err = ledger.Open(f.Ledger); err != nil {
 			return err
 		}
-		defer s.ledger.Close()
+		defer s.Ledger.Close()
 	}
 	l, err := net.Listen("tcp", f.Listen)
 	if err != nil {
@@ -98,7 +99,7 @@ func (f *flags) serve(ctx context.Context, rules rules, out, stderr io.Writer) (
 	fmt.Fprintf(out, "sink ready smtp=%s\n", l.Addr())
 
 	ended := make(chan error, 1)
-	go func() { ended <- s.serve(ctx, l) }()
+	go func() { ended <- s.Serve(ctx, l) }()
 	usr1 := make(chan os.Signal, 1)
 	signal.Notify(usr1, syscall.SIGUSR1)
 	defer signal.Stop(usr1)
@@ -108,16 +109,16 @@ func (f *flags) serve(ctx context.Context, rules rules, out, stderr io.Writer) (
 		defer ticker.Stop()
 		tick = ticker.C
 	}
-	for last := s.stats.summary(); ; {
+	for last := s.Summary(); ; {
 		select {
 		case <-tick:
-			if line, news := s.stats.progress(&last, f.Progress); news {
+			if line, news := s.Progress(&last, f.Progress); news {
 				fmt.Fprintln(stderr, line)
 			}
 		case <-usr1:
-			out.Write(s.stats.json())
+			out.Write(s.Summary().JSON())
 		case err := <-ended:
-			out.Write(s.stats.json())
+			out.Write(s.Summary().JSON())
 			return err
 		}
 	}

@@ -1,4 +1,4 @@
-package main
+package sink
 
 import (
 	"encoding/json"
@@ -40,8 +40,8 @@ func (s *stats) fail(err error) {
 	s.errors.Add(1)
 }
 
-// summary is stats as JSON shows them.
-type summary struct {
+// Summary is what has happened so far, as JSON shows it.
+type Summary struct {
 	Connections int64            `json:"connections"`
 	MaxOpen     int64            `json:"max_open"`
 	TLS         int64            `json:"tls"`
@@ -55,8 +55,8 @@ type summary struct {
 	LastError   string           `json:"last_error,omitempty"`
 }
 
-func (s *stats) summary() summary {
-	j := summary{
+func (s *stats) summary() Summary {
+	j := Summary{
 		Connections: s.connections.Load(), MaxOpen: s.maxOpen.Load(), TLS: s.tls.Load(), Messages: s.messages.Load(), Recipients: s.recipients.Load(),
 		Bytes: s.bytes.Load(), Replies: map[string]int64{}, Errors: s.errors.Load(),
 	}
@@ -74,17 +74,21 @@ func (s *stats) summary() summary {
 	return j
 }
 
-func (s *stats) json() []byte {
-	b, err := json.Marshal(s.summary())
+// Summary is what has happened so far.
+func (s *Server) Summary() Summary { return s.stats.summary() }
+
+// JSON is the object on one line.
+func (s Summary) JSON() []byte {
+	b, err := json.Marshal(s)
 	if err != nil {
 		panic(err) // numbers and strings only
 	}
 	return append(b, '\n')
 }
 
-// progress is one line about the time since last, and whether anything happened in it.
-func (s *stats) progress(last *summary, interval time.Duration) (line string, news bool) {
-	now := s.summary()
+// Progress is one line about the time since last, and whether anything happened in it.
+func (s *Server) Progress(last *Summary, interval time.Duration) (line string, news bool) {
+	now := s.Summary()
 	deferred, refused := int64(0), int64(0)
 	for code, n := range now.Replies {
 		switch code[0] {
@@ -96,7 +100,7 @@ func (s *stats) progress(last *summary, interval time.Duration) (line string, ne
 	}
 	line = fmt.Sprintf("%d messages, %.0f/s, %.1f MB/s; %d open of %d connections; %d replies 4xx, %d 5xx; %d errors", now.Messages,
 		float64(now.Messages-last.Messages)/interval.Seconds(), float64(now.Bytes-last.Bytes)/1e6/interval.Seconds(),
-		s.open.Load(), now.Connections, deferred, refused, now.Errors)
+		s.stats.open.Load(), now.Connections, deferred, refused, now.Errors)
 	news = now.Messages != last.Messages || now.Connections != last.Connections || now.Errors != last.Errors
 	*last = now
 	return line, news

@@ -1,4 +1,4 @@
-package main
+package sink
 
 import (
 	"errors"
@@ -14,7 +14,8 @@ import (
 	"github.com/mtakit/mtakit/internal/gcra"
 )
 
-const rulesHelp = `A rule is words of the form key=value; it applies where all its conditions do:
+// RulesHelp explains rules.
+const RulesHelp = `A rule is words of the form key=value; it applies where all its conditions do:
 
   on=PHASE       connect, ehlo, mail, rcpt, data (the command) or dot (the end of the data);
                  default: rcpt with to=, mail with from=, else dot
@@ -170,10 +171,12 @@ func (v verdict) positive() bool {
 	return v.reply[0] == '2' || v.reply[0] == '3'
 }
 
-type rules []*rule
+// Rules are asked in order. They are safe for concurrent use.
+type Rules []*rule
 
-func parseRules(texts []string) (rules, error) {
-	var rs rules
+// ParseRules reads rules of the form that RulesHelp explains.
+func ParseRules(texts []string) (Rules, error) {
+	var rs Rules
 	for _, text := range texts {
 		r, err := parseRule(text)
 		if err != nil {
@@ -184,7 +187,7 @@ func parseRules(texts []string) (rules, error) {
 	return rs, nil
 }
 
-func (rs rules) ask(on phase, from string, to []string, now time.Time) (v verdict) {
+func (rs Rules) ask(on phase, from string, to []string, now time.Time) (v verdict) {
 	for _, r := range rs {
 		if !r.applies(on, from, to, now) {
 			continue

@@ -1,4 +1,4 @@
-package main
+package sink
 
 import (
 	"context"
@@ -18,7 +18,7 @@ const (
 
 // conn is one client, served by one goroutine.
 type conn struct {
-	srv *server
+	srv *Server
 	reader
 	tls bool
 
@@ -34,7 +34,7 @@ func (c *conn) serve(ctx context.Context) {
 	nc := c.nc
 	defer nc.Close()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(grace, func() { nc.Close() }) })()
-	_, open := c.answer(ctx, onConnect, nil, "220 "+c.srv.hostname+" ESMTP sink")
+	_, open := c.answer(ctx, onConnect, nil, "220 "+c.srv.Hostname+" ESMTP sink")
 	for open {
 		line, err := c.line()
 		if errors.Is(err, errLineTooLong) {
@@ -58,7 +58,7 @@ func (c *conn) command(ctx context.Context, line string) (open bool) {
 		return open
 	case "HELO":
 		c.reset()
-		_, open = c.answer(ctx, onEHLO, nil, "250 "+c.srv.hostname)
+		_, open = c.answer(ctx, onEHLO, nil, "250 "+c.srv.Hostname)
 		return open
 	case "MAIL":
 		from, ok := address(arg, "FROM:")
@@ -119,7 +119,7 @@ func (c *conn) data(ctx context.Context) (open bool) {
 		c.msg.drop()
 		return false
 	}
-	v := c.srv.rules.ask(onDot, c.from, c.to, time.Now())
+	v := c.srv.Rules.ask(onDot, c.from, c.to, time.Now())
 	if !v.positive() {
 		c.msg.drop()
 		_, open = c.conclude(ctx, v, "")
@@ -133,9 +133,9 @@ func (c *conn) data(ctx context.Context) (open bool) {
 	ok, open := c.conclude(ctx, v, normal)
 	if ok {
 		n := c.srv.stats.accepted(len(c.to), c.msg.size, time.Now())
-		if n == c.srv.limit {
+		if n == c.srv.Limit {
 			c.flush()
-			c.srv.stop()
+			c.srv.Stop()
 		}
 	}
 	return open
@@ -144,10 +144,10 @@ func (c *conn) data(ctx context.Context) (open bool) {
 // answer asks the rules for an answer other than the normal one. It says whether the answer is positive, and whether the session
 // goes on.
 func (c *conn) answer(ctx context.Context, on phase, to []string, normal string) (ok, open bool) {
-	if len(c.srv.rules) == 0 {
+	if len(c.srv.Rules) == 0 {
 		return true, c.say(normal)
 	}
-	return c.conclude(ctx, c.srv.rules.ask(on, c.from, to, time.Now()), normal)
+	return c.conclude(ctx, c.srv.Rules.ask(on, c.from, to, time.Now()), normal)
 }
 
 func (c *conn) conclude(ctx context.Context, v verdict, normal string) (ok, open bool) {
@@ -173,15 +173,15 @@ func (c *conn) say(reply string) (open bool) {
 }
 
 func (c *conn) extensions() string {
-	lines := []string{c.srv.hostname, "PIPELINING", "SIZE " + strconv.Itoa(maxSize), "8BITMIME", "SMTPUTF8"}
-	if c.srv.tls != nil && !c.tls {
+	lines := []string{c.srv.Hostname, "PIPELINING", "SIZE " + strconv.Itoa(maxSize), "8BITMIME", "SMTPUTF8"}
+	if c.srv.TLS != nil && !c.tls {
 		lines = append(lines, "STARTTLS")
 	}
 	return "250-" + strings.Join(lines, "\r\n250-") + "\r\n250 ENHANCEDSTATUSCODES"
 }
 
 func (c *conn) startTLS(ctx context.Context) (open bool) {
-	if c.srv.tls == nil || c.tls {
+	if c.srv.TLS == nil || c.tls {
 		return c.say("502 5.5.1 TLS is not available")
 	}
 	c.say("220 2.0.0 go ahead")
@@ -191,7 +191,7 @@ func (c *conn) startTLS(ctx context.Context) (open bool) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, tlsHandshake)
 	defer cancel()
-	t := tls.Server(c.nc, c.srv.tls)
+	t := tls.Server(c.nc, c.srv.TLS)
 	if err := t.HandshakeContext(ctx); err != nil {
 		c.srv.stats.fail(err)
 		return false

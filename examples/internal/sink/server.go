@@ -1,4 +1,6 @@
-package main
+// Package sink is a destination for mail: an SMTP server that accepts, defers, throttles or refuses by rule, and counts. The program of that name
+// serves it, and so does kumod demo.
+package sink
 
 import (
 	"context"
@@ -17,22 +19,22 @@ import (
 	"github.com/mtakit/mtakit/examples/internal/ledger"
 )
 
-// server is an SMTP destination. Its fields are set before serve.
-type server struct {
-	hostname string
-	rules    rules
-	tls      *tls.Config    // nil: no STARTTLS
-	ledger   *ledger.Ledger // nil: none
-	dump     string         // directory; "" is none
-	limit    int64          // messages after which stop is called; 0 is none
-	stop     func()
+// Server is an SMTP destination. Its fields are set before Serve.
+type Server struct {
+	Hostname string
+	Rules    Rules
+	TLS      *tls.Config    // nil: no STARTTLS
+	Ledger   *ledger.Ledger // nil: none
+	Dump     string         // directory; "" is none
+	Limit    int64          // messages after which Stop is called; 0 is none
+	Stop     func()
 
 	dumped atomic.Int64
 	stats  stats
 }
 
-// serve takes connections, each in a goroutine, until ctx ends and all of them have ended.
-func (s *server) serve(ctx context.Context, l net.Listener) error {
+// Serve takes connections, each in a goroutine, until ctx ends and all of them have ended.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer context.AfterFunc(ctx, func() { l.Close() })()
@@ -60,8 +62,8 @@ func (s *server) serve(ctx context.Context, l net.Listener) error {
 	}
 }
 
-// selfSigned makes a certificate for host that lasts a year.
-func selfSigned(host string) (*tls.Config, error) {
+// SelfSigned makes a certificate for host that lasts a year.
+func SelfSigned(host string) (*tls.Config, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package main
+package sink
 
 import (
 	"bufio"
@@ -16,23 +16,23 @@ const maxHeader = 64 << 10
 
 // message is what happens to a message while it is read: it is counted, its header kept for the ledger, its bytes dumped.
 type message struct {
-	srv  *server
+	srv  *Server
 	size int64
 	head []byte
 	file *os.File
 	err  error
 }
 
-func (m *message) begin(srv *server) {
+func (m *message) begin(srv *Server) {
 	m.srv, m.size, m.head, m.file, m.err = srv, 0, m.head[:0], nil, nil
-	if srv.dump != "" {
-		m.file, m.err = os.CreateTemp(srv.dump, "*.part")
+	if srv.Dump != "" {
+		m.file, m.err = os.CreateTemp(srv.Dump, "*.part")
 	}
 }
 
 func (m *message) take(b []byte) {
 	m.size += int64(len(b))
-	if m.srv.ledger != nil && len(m.head) < maxHeader {
+	if m.srv.Ledger != nil && len(m.head) < maxHeader {
 		m.head = append(m.head, b[:min(len(b), maxHeader-len(m.head))]...)
 	}
 	if m.file != nil && m.err == nil {
@@ -60,13 +60,13 @@ func (m *message) accept() error {
 		return m.err
 	}
 	if m.file != nil {
-		name := filepath.Join(m.srv.dump, fmt.Sprintf("%08d.eml", m.srv.dumped.Add(1)))
+		name := filepath.Join(m.srv.Dump, fmt.Sprintf("%08d.eml", m.srv.dumped.Add(1)))
 		if err := os.Rename(m.file.Name(), name); err != nil {
 			return err
 		}
 	}
-	if m.srv.ledger != nil {
-		return m.srv.ledger.Append(messageID(m.head))
+	if m.srv.Ledger != nil {
+		return m.srv.Ledger.Append(messageID(m.head))
 	}
 	return nil
 }
