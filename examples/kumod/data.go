@@ -44,7 +44,7 @@ func (f *flags) load(ctx context.Context, router mtakit.Router, log *slog.Logger
 	var err1, err2, err3, err4, err5, err6 error
 	base.ProhibitedHosts, err1 = f.prohibited()
 	d.pair, d.tls, err2 = f.keyPair()
-	d.shaping, err3 = shaping.Watch(ctx, shaping.Config{Files: f.Shaping, Router: router, Base: &base},
+	d.shaping, err3 = shaping.Watch(ctx, shaping.Config{Files: f.Shaping, Router: router, Base: &base, Automation: f.Automation},
 		func(s *shaping.Shaping, err error) { d.tell(s.Findings, err) })
 	provider := func(ctx context.Context, domain string) string { return d.shaping.Current().Provider(ctx, domain) }
 	d.queues, err4 = queuefile.Watch(ctx, queuefile.Config{Files: f.Queues, Provider: provider},

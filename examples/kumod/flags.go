@@ -48,12 +48,14 @@ type flags struct {
 	TLSKey          string         `name:"tls-key" help:"Its key." placeholder:"FILE" type:"path"`
 	ShutdownTimeout time.Duration  `help:"How long what is in flight may take to finish after SIGTERM or SIGINT." default:"60s" placeholder:"DURATION"`
 	LogLevel        slog.Level     `help:"Diagnostic log on stderr: debug, info, warn or error." default:"info" placeholder:"LEVEL"`
+	Automation      bool           `kong:"-"` // that the rules of the shaping files are carried out, outside the daemon
 	LogFormat       string         `help:"Its form: text or json." enum:"text,json" default:"text" placeholder:"FORMAT"`
 }
 
 type cli struct {
 	Run   flags    `cmd:"" help:"Run the daemon; \"run\" may be left out."`
 	Check checkCmd `cmd:"" help:"Validate the data files named and print each finding as FILE:LINE:COL: level: text."`
+	Demo  demoCmd  `cmd:"" help:"Show the daemon at work, with destinations and traffic of its own on loopback."`
 	User  userCmd  `cmd:"" help:"Print the line of a user for the file of --auth, with the hash of the password that is on standard input."`
 }
 
@@ -80,7 +82,21 @@ func run(args []string, out, stderr *os.File) int {
 	case "user":
 		return c.User.run(os.Stdin, out, stderr)
 	}
-	f := &c.Run
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	go func() {
+		<-ctx.Done()
+		stop() // a second signal ends the process at once: what was accepted is in the spool
+	}()
+	if k.Command() == "demo" {
+		return c.Demo.run(ctx, out, stderr)
+	}
+	return c.Run.run(ctx, stderr, func(a addrs) {
+		fmt.Fprintf(out, "kumod ready smtp=%s http=%s spool=%d\n", strings.Join(a.smtp, ","), a.http, a.spooled)
+	})
+}
+
+// run is "kumod run".
+func (f *flags) run(ctx context.Context, stderr io.Writer, ready func(addrs)) int {
 	if err := f.complete(); err != nil {
 		fmt.Fprintln(stderr, "kumod:", err)
 		return 2
@@ -90,13 +106,7 @@ func run(args []string, out, stderr *os.File) int {
 	if f.LogFormat == "json" {
 		h = slog.NewJSONHandler(stderr, opts)
 	}
-	log := slog.New(h)
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	go func() {
-		<-ctx.Done()
-		stop() // a second signal ends the process at once: what was accepted is in the spool
-	}()
-	if err := serve(ctx, f, out, log); err != nil {
+	if err := serve(ctx, f, slog.New(h), ready); err != nil {
 		fmt.Fprintln(stderr, "kumod:", err)
 		return 1
 	}

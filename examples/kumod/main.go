@@ -3,6 +3,7 @@
 //
 //	go run ./examples/kumod                      # accepts mail on 127.0.0.1:2525
 //	go run ./examples/kumod --help
+//	go run ./examples/kumod demo                 # with traffic and destinations of its own
 //	go run ./examples/kumod check --shaping FILE # validates data files
 package main
 
@@ -19,7 +20,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	rpprof "runtime/pprof"
-	"strings"
 	"syscall"
 	"time"
 
@@ -37,8 +37,8 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// serve runs the daemon until ctx ends. Things are opened from the spool outwards and closed the other way round.
-func serve(ctx context.Context, f *flags, out *os.File, log *slog.Logger) (err error) {
+// serve runs the daemon until ctx ends, and calls ready once it takes mail. Things are opened from the spool outwards and closed the other way round.
+func serve(ctx context.Context, f *flags, log *slog.Logger, ready func(a addrs)) (err error) {
 	hup := make(chan os.Signal, 1) // from the beginning: unheard, it ends the process
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
@@ -134,26 +134,28 @@ func serve(ctx context.Context, f *flags, out *os.File, log *slog.Logger) (err e
 	defer stopQueue()
 	go func() { running <- q.Run(runCtx) }()
 
-	var addrs []string
+	var at addrs
 	for _, a := range f.SMTP {
 		l, err := net.Listen("tcp", a)
 		if err != nil {
 			stopQueue()
 			return errors.Join(fmt.Errorf("SMTP listener: %w", err), <-running)
 		}
-		addrs = append(addrs, l.Addr().String())
+		at.smtp = append(at.smtp, l.Addr().String())
 		go func() {
 			if err := srv.Serve(l); !errors.Is(err, smtpserver.ErrServerClosed) {
 				log.Error("listener ended", "addr", a, "err", err)
 			}
 		}()
 	}
-	web, httpAddr, err := listenHTTP(f.HTTP, api, log)
+	var web *http.Server
+	web, at.http, err = listenHTTP(f.HTTP, api, log)
 	if err != nil {
 		stopQueue()
 		return errors.Join(err, <-running)
 	}
-	fmt.Fprintf(out, "kumod ready smtp=%s http=%s spool=%d\n", strings.Join(addrs, ","), httpAddr, store.Stats().Messages)
+	at.spooled = store.Stats().Messages
+	ready(at)
 
 	for stopped := false; !stopped; {
 		select {
@@ -177,6 +179,13 @@ func serve(ctx context.Context, f *flags, out *os.File, log *slog.Logger) (err e
 		web.Close()
 	}
 	return err
+}
+
+// addrs is where a daemon is that takes mail, and what it found in the spool.
+type addrs struct {
+	smtp    []string
+	http    string
+	spooled int64
 }
 
 // profiles adds what go tool pprof asks for.
