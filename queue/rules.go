@@ -50,6 +50,7 @@ type Rule struct {
 
 	mu      sync.Mutex
 	bounced map[string]int
+	total   int
 }
 
 // Bounced is how many messages the rule has bounced so far, by queue.
@@ -63,12 +64,20 @@ func (r *Rule) Bounced() map[string]int {
 	return m
 }
 
+// Total is how many messages the rule has bounced so far.
+func (r *Rule) Total() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.total
+}
+
 func (r *Rule) count(queue string) {
 	r.mu.Lock()
 	if r.bounced == nil {
 		r.bounced = make(map[string]int)
 	}
 	r.bounced[queue]++
+	r.total++
 	r.mu.Unlock()
 }
 
