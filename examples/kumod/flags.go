@@ -22,6 +22,7 @@ import (
 
 	"github.com/mtakit/mtakit"
 	"github.com/mtakit/mtakit/authfile"
+	"github.com/mtakit/mtakit/queue/httpapi/logfilter"
 	"github.com/mtakit/mtakit/smtpclient/route"
 	"github.com/mtakit/mtakit/smtpserver"
 )
@@ -47,7 +48,7 @@ type flags struct {
 	TLSCert         string         `name:"tls-cert" help:"Certificate for STARTTLS, read again when it changes. Default: self-signed, made at start." placeholder:"FILE" type:"path"`
 	TLSKey          string         `name:"tls-key" help:"Its key." placeholder:"FILE" type:"path"`
 	ShutdownTimeout time.Duration  `help:"How long what is in flight may take to finish after SIGTERM or SIGINT." default:"60s" placeholder:"DURATION"`
-	LogLevel        slog.Level     `help:"Diagnostic log on stderr: debug, info, warn or error." default:"info" placeholder:"LEVEL"`
+	LogLevel        string         `help:"Diagnostic log on stderr: debug, info, warn or error, also for parts of the program: info,queue=debug." default:"info" placeholder:"LEVEL"`
 	Automation      bool           `kong:"-"` // that the rules of the shaping files are carried out, outside the daemon
 	LogFormat       string         `help:"Its form: text or json." enum:"text,json" default:"text" placeholder:"FORMAT"`
 }
@@ -101,16 +102,33 @@ func (f *flags) run(ctx context.Context, stderr io.Writer, ready func(addrs)) in
 		fmt.Fprintln(stderr, "kumod:", err)
 		return 2
 	}
-	opts := &slog.HandlerOptions{Level: f.LogLevel}
-	var h slog.Handler = slog.NewTextHandler(stderr, opts)
-	if f.LogFormat == "json" {
-		h = slog.NewJSONHandler(stderr, opts)
+	logs, err := f.logs(stderr)
+	if err != nil {
+		fmt.Fprintln(stderr, "kumod:", err)
+		return 2
 	}
-	if err := serve(ctx, f, slog.New(h), ready); err != nil {
+	if err := serve(ctx, f, logs, ready); err != nil {
 		fmt.Fprintln(stderr, "kumod:", err)
 		return 1
 	}
 	return 0
+}
+
+// logs makes the diagnostic log. Its parts have names, so that each can have a level of its own.
+func (f *flags) logs(out io.Writer) (*logfilter.Filter, error) {
+	opts := &slog.HandlerOptions{Level: logfilter.Trace}
+	var h slog.Handler = slog.NewTextHandler(out, opts)
+	if f.LogFormat == "json" {
+		h = slog.NewJSONHandler(out, opts)
+	}
+	logs := logfilter.New("kumod", h)
+	for _, part := range [...]string{"config", "spool", "logs", "queue", "smtp", "http", "smtpclient"} {
+		logs.Logger(part)
+	}
+	if err := logs.Set(f.LogLevel); err != nil {
+		return nil, fmt.Errorf("--log-level: %w", err)
+	}
+	return logs, nil
 }
 
 // complete fills in what depends on the machine and checks what kong can't.

@@ -28,6 +28,7 @@ import (
 	"github.com/mtakit/mtakit/metrics"
 	"github.com/mtakit/mtakit/queue"
 	"github.com/mtakit/mtakit/queue/httpapi"
+	"github.com/mtakit/mtakit/queue/httpapi/logfilter"
 	"github.com/mtakit/mtakit/smtpclient"
 	"github.com/mtakit/mtakit/smtpserver"
 	"github.com/mtakit/mtakit/spool"
@@ -38,7 +39,8 @@ func main() {
 }
 
 // serve runs the daemon until ctx ends, and calls ready once it takes mail. Things are opened from the spool outwards and closed the other way round.
-func serve(ctx context.Context, f *flags, log *slog.Logger, ready func(a addrs)) (err error) {
+func serve(ctx context.Context, f *flags, logs *logfilter.Filter, ready func(a addrs)) (err error) {
+	log := logs.Logger("")
 	hup := make(chan os.Signal, 1) // from the beginning: unheard, it ends the process
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
@@ -47,12 +49,12 @@ func serve(ctx context.Context, f *flags, log *slog.Logger, ready func(a addrs))
 		return err
 	}
 	defer closeDNS()
-	data, err := f.load(ctx, router, log)
+	data, err := f.load(ctx, router, logs.Logger("config"))
 	if err != nil {
 		return err
 	}
 	ids := &mtakit.IDSource{}
-	store, err := spool.Open(f.spoolDir(), spool.Options{Log: log})
+	store, err := spool.Open(f.spoolDir(), spool.Options{Log: logs.Logger("spool")})
 	if err != nil {
 		return err
 	}
@@ -61,16 +63,16 @@ func serve(ctx context.Context, f *flags, log *slog.Logger, ready func(a addrs))
 	if err != nil {
 		return err
 	}
-	events, err := eventlog.Open(eventlog.Config{Dir: f.logsDir(), MaxSegmentDuration: time.Minute, Logger: log})
+	events, err := eventlog.Open(eventlog.Config{Dir: f.logsDir(), MaxSegmentDuration: time.Minute, Logger: logs.Logger("logs")})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, events.Close()) }()
 
-	smtp := &smtpclient.Egress{Resolver: resolver, Hostname: f.Hostname, Log: log}
+	smtp := &smtpclient.Egress{Resolver: resolver, Hostname: f.Hostname, Log: logs.Logger("smtpclient")}
 	egress := mtakit.EgressMap{"smtp_client": smtp}
 	q, err := queue.New(queue.Config{
-		Spool: store, Router: router, Egress: egress, Record: events, IDs: ids, NodeID: node, Log: log,
+		Spool: store, Router: router, Egress: egress, Record: events, IDs: ids, NodeID: node, Log: logs.Logger("queue"),
 		Policy: data.policy(), Throttles: data.throttles, GracePeriod: f.ShutdownTimeout, State: queue.StateFile(filepath.Join(f.Data, "rules.json")),
 	})
 	if err != nil {
@@ -91,7 +93,7 @@ func serve(ctx context.Context, f *flags, log *slog.Logger, ready func(a addrs))
 		return nil
 	}
 	srv := &smtpserver.Server{
-		Deliver: q.Submit, IDs: ids, NodeID: node, Record: events, Log: log, Auth: data.auth(),
+		Deliver: q.Submit, IDs: ids, NodeID: node, Record: events, Log: logs.Logger("smtp"), Auth: data.auth(),
 		Options: smtpserver.Options{Hostname: f.Hostname, RelayHosts: f.RelayFrom, TLS: data.tls},
 		Policy:  smtpserver.Policy{Received: data.received},
 		Admit: func() error {
@@ -105,7 +107,8 @@ func serve(ctx context.Context, f *flags, log *slog.Logger, ready func(a addrs))
 		},
 	}
 	api, err := httpapi.New(httpapi.Config{
-		Queue: q, Update: store.Update, Hostname: f.Hostname, Trusted: trusted, Auth: data.auth(), Throttles: data.throttles, Log: log,
+		Queue: q, Update: store.Update, Hostname: f.Hostname, Trusted: trusted, Auth: data.auth(), Throttles: data.throttles, Log: logs.Logger("http"),
+		NodeID: node, SetLogFilter: logs.Set, Reload: data.reload,
 		Trouble: func() httpapi.Trouble {
 			t := httpapi.TroubleOf(store.Err(), logFull(), q.Overloaded())
 			if ctx.Err() != nil {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/semaphore"
 
@@ -23,17 +24,23 @@ type API struct {
 	encoders encoders
 	origin   *http.CrossOriginProtection
 	received mtakit.Counter
+	started  time.Time
 }
 
-// New makes an API with the endpoints for injection, liveness and its own description. It does no I/O and starts no goroutine.
+// New makes an API with the endpoints for injection, liveness and its own description, and with those that what cfg names can serve. It does no I/O and
+// starts no goroutine.
 func New(cfg Config) (*API, error) {
 	if err := cfg.withDefaults(); err != nil {
 		return nil, err
 	}
-	a := &API{cfg: cfg, routes: make(map[string]map[string]http.Handler), inFlight: semaphore.NewWeighted(cfg.MaxInFlight), origin: http.NewCrossOriginProtection()}
+	a := &API{cfg: cfg, routes: make(map[string]map[string]http.Handler), inFlight: semaphore.NewWeighted(cfg.MaxInFlight), origin: http.NewCrossOriginProtection(), started: cfg.Now()}
 	a.Handle("GET", "/api/check-liveness/v1", http.HandlerFunc(a.liveness))
 	a.Handle("POST", "/api/inject/v1", http.HandlerFunc(a.inject))
 	a.Handle("GET", "/api-docs/openapi.json", http.HandlerFunc(a.openAPI))
+	a.routesProcess()
+	if cfg.Queue != nil {
+		a.routesRules()
+	}
 	return a, nil
 }
 

@@ -19,7 +19,9 @@ import (
 	"time"
 
 	"github.com/mtakit/mtakit"
+	"github.com/mtakit/mtakit/queue"
 	"github.com/mtakit/mtakit/queue/httpapi"
+	"github.com/mtakit/mtakit/spool/spooltest"
 )
 
 // outbox is what was submitted.
@@ -79,6 +81,24 @@ func newAPI(t testing.TB, change func(*httpapi.Config)) (*httpapi.API, *outbox) 
 		t.Fatal(err)
 	}
 	return api, o
+}
+
+// fullAPI has every endpoint there can be. Its queue does not run.
+func fullAPI(t testing.TB, change func(*httpapi.Config)) *httpapi.API {
+	t.Helper()
+	q, err := queue.New(queue.Config{Spool: &spooltest.Memory{}, Router: mtakit.RouterFunc(nil), Egress: mtakit.EgressMap{}, MemoryLimit: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	api, _ := newAPI(t, func(c *httpapi.Config) {
+		c.Queue = q
+		c.SetLogFilter = func(string) error { return nil }
+		c.Compact = func(context.Context, string) error { return nil }
+		if change != nil {
+			change(c)
+		}
+	})
+	return api
 }
 
 type call struct {
@@ -422,7 +442,7 @@ func TestMetrics(t *testing.T) {
 // The description and the handlers say the same.
 func TestOpenAPI(t *testing.T) {
 	t.Parallel()
-	api, _ := newAPI(t, nil)
+	api := fullAPI(t, nil)
 	r := do(api, call{path: "/api-docs/openapi.json", remote: "192.0.2.1:1"})
 	var doc struct {
 		OpenAPI    string

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/mtakit/mtakit"
@@ -69,6 +70,18 @@ type Config struct {
 	// Update saves the envelope and metadata of a message; Update of a mtakit.Spool fits. With it, deferred generation goes on where it was when it is
 	// interrupted, rather than beginning again.
 	Update func(ctx context.Context, m *mtakit.Message) error
+
+	// SetLogFilter changes what is logged; package logfilter has one that fits. Nil: there is no endpoint for it.
+	SetLogFilter func(filter string) error
+	// Compact gives back what the spool of that name has no use for, and returns when that is done. An error names what went wrong, for example that
+	// there is no such spool. Nil: there is no endpoint for it.
+	Compact func(ctx context.Context, name string) error
+	// Reload reads again what may have changed without notice, at the request of the endpoint bump-config-epoch, before the queue asks Policy anew. Nil: there
+	// is nothing to read.
+	Reload func(ctx context.Context)
+
+	// NodeID, Version and ProcessKind are told by the endpoint machine-info. Version is that of the program by default, ProcessKind is "kumod".
+	NodeID, Version, ProcessKind string
 
 	// Log is for what the operator should know. Nil: discarded.
 	Log *slog.Logger
@@ -153,6 +166,14 @@ func (c *Config) withDefaults() error {
 	}
 	if c.Answers == nil {
 		c.Answers = &MemoryAnswers{}
+	}
+	if c.Version == "" {
+		if b, ok := debug.ReadBuildInfo(); ok {
+			c.Version = b.Main.Version
+		}
+	}
+	if c.ProcessKind == "" {
+		c.ProcessKind = "kumod"
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

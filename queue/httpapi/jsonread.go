@@ -6,8 +6,11 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/mtakit/mtakit"
 )
 
 // badRequest is an error of the client, with the status that says so.
@@ -113,6 +116,50 @@ func (r *reader) optional(dst **string) {
 	*dst = &s
 }
 
+// duration reads the text of a duration, a number of seconds, or null, which leaves dst as it is.
+func (r *reader) duration(dst *mtakit.Duration) {
+	var err error
+	switch r.kind() {
+	case 'n':
+		r.token()
+		return
+	case '0':
+		f, bad := strconv.ParseFloat(r.token().String(), 64)
+		if *dst, err = mtakit.SecondsDuration(f); bad != nil {
+			err = bad
+		}
+	default:
+		*dst, err = mtakit.ParseDuration(r.want('"', "a duration").String())
+	}
+	if err != nil {
+		r.shape("%v", err)
+	}
+}
+
+// time reads a time (RFC 3339) or null.
+func (r *reader) time(dst **time.Time) {
+	if r.kind() == 'n' {
+		r.token()
+		return
+	}
+	s := r.str()
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		r.shape("invalid value: string %q, expected an RFC 3339 formatted date and time string", s)
+	}
+	*dst = &t
+}
+
+// uuid reads a UUID and writes it as all are written.
+func (r *reader) uuid() string {
+	s := r.str()
+	id, err := mtakit.ParseID(s)
+	if err != nil {
+		r.shape("UUID parsing failed: %v", err)
+	}
+	return fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
+}
+
 func (r *reader) boolean() bool {
 	if k := r.kind(); k == 't' {
 		r.token()
@@ -130,6 +177,21 @@ type field struct {
 
 // object reads an object of known fields. Others are an error, and so is the absence of one of the first required ones.
 func (r *reader) object(what string, required int, fields ...field) {
+	r.fields(what, required, fields, func(name string) {
+		names := make([]string, len(fields))
+		for i, f := range fields {
+			names[i] = "`" + f.name + "`"
+		}
+		r.shape("unknown field `%s`, expected one of %s", name, strings.Join(names, ", "))
+	})
+}
+
+// lenient is object that passes over unknown fields.
+func (r *reader) lenient(what string, required int, fields ...field) {
+	r.fields(what, required, fields, func(string) { r.skip() })
+}
+
+func (r *reader) fields(what string, required int, fields []field, unknown func(name string)) {
 	r.want('{', what)
 	var seen uint64
 	for r.kind() != '}' {
@@ -140,15 +202,12 @@ func (r *reader) object(what string, required int, fields ...field) {
 		}
 		r.path = append(r.path, "."+name)
 		if i == len(fields) {
-			names := make([]string, len(fields))
-			for j, f := range fields {
-				names[j] = "`" + f.name + "`"
-			}
-			r.shape("unknown field `%s`, expected one of %s", name, strings.Join(names, ", "))
+			unknown(name)
+		} else {
+			fields[i].read()
+			seen |= 1 << i
 		}
-		fields[i].read()
 		r.path = r.path[:len(r.path)-1]
-		seen |= 1 << i
 	}
 	r.token()
 	for i, f := range fields[:required] {
