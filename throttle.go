@@ -200,6 +200,14 @@ type Throttles interface {
 	Lease(ctx context.Context, key string, l Limit, ttl time.Duration) (Lease, error)
 }
 
+// Refunder is a Throttles that takes back what was not used. Who takes of several rates, or takes before it is certain that there is something to do,
+// loses no unit with it.
+type Refunder interface {
+	Throttles
+	// Refund gives back n units that a Take of the same key and rate has given. A unit that has come back by itself meanwhile is not there twice.
+	Refund(ctx context.Context, key string, r Rate, n int) error
+}
+
 // Lease is a place taken. One goroutine uses it.
 type Lease interface {
 	// Extend keeps the place for ttl from now; an error means that it is lost.

@@ -114,6 +114,83 @@ func FuzzPace(f *testing.F) {
 	})
 }
 
+// What is given back at once is as if it had not been taken, and what is given back later makes the bucket no fuller than that, or than an idle one.
+func FuzzRefund(f *testing.F) {
+	f.Add(uint16(3), uint16(1), uint16(0), uint8(2), uint8(1), uint8(0), uint8(0))
+	f.Add(uint16(1), uint16(3600), uint16(5), uint8(5), uint8(3), uint8(40), uint8(7))
+	f.Fuzz(func(t *testing.T, n, secs, burst uint16, before, ask, step, extra uint8) {
+		r := mtakit.Rate{N: int(n)%100 + 1, Per: time.Duration(secs+1) * time.Second, Burst: int(burst) % 100}
+		full := r.Burst
+		if full == 0 {
+			full = r.N
+		}
+		p := gcra.PaceOf(r)
+		interval := (int64(r.Per) + int64(r.N) - 1) / int64(r.N)
+		tat, now := int64(-1<<62), int64(1000)
+		for range int(before) % (full + 1) {
+			tat, _ = p.Take(tat, now, 1)
+		}
+		now += int64(extra) * interval / 16
+		taken, wait := p.Take(tat, now, int(ask)%full+1)
+		if wait > 0 {
+			return
+		}
+		// level is how many units there are at the moment, and how far the next one is.
+		level := func(tat int64) (units int, next time.Duration) {
+			for {
+				after, wait := p.Take(tat, now, 1)
+				if wait > 0 || units > full {
+					return units, wait
+				}
+				tat, units = after, units+1
+			}
+		}
+		now += int64(step) * interval / 16
+		back, over := p.Refund(taken, now, int(ask)%full+1), p.Refund(taken, now, 1<<30)
+		wantUnits, wantNext := level(tat)
+		if units, next := level(back); units != wantUnits || next != wantNext {
+			t.Errorf("after the refund there are %d units and one more in %v; had they not been taken, %d and %v", units, next, wantUnits, wantNext)
+		}
+		if units, _ := level(over); units != full {
+			t.Errorf("after a refund of too many there are %d units, want those of an idle bucket, %d", units, full)
+		}
+		if p.Refund(taken, now, 0) != taken || p.Refund(taken, now, -1) != taken {
+			t.Error("a refund of nothing changes something")
+		}
+	})
+}
+
+func TestRefundConcurrently(t *testing.T) {
+	t.Parallel()
+	s := gcra.NewStore()
+	s.Now = func() time.Time { return t0 }
+	r := mtakit.Rate{N: 1000, Per: time.Hour}
+	var kept atomic.Int64
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for j := range 1000 {
+				if w, _ := s.Take(t.Context(), "k", r, 1); w > 0 {
+					continue
+				}
+				if (i+j)%3 == 0 {
+					kept.Add(1)
+				} else if err := s.Refund(t.Context(), "k", r, 1); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	left := int64(0)
+	for w := time.Duration(0); w == 0; left++ {
+		w, _ = s.Take(t.Context(), "k", r, 1)
+	}
+	if left--; kept.Load()+left != 1000 {
+		t.Errorf("%d units are kept and %d left, want 1000 in all", kept.Load(), left)
+	}
+}
+
 func TestStoreForgetsIdleBuckets(t *testing.T) {
 	t.Parallel()
 	var now atomic.Int64

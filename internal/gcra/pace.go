@@ -77,3 +77,11 @@ func (p Pace) Take(tat, now int64, n int) (newTAT int64, wait time.Duration) {
 	}
 	return start + cost, 0
 }
+
+// Refund says what becomes of tat when n units come back at now. A bucket is never fuller than an idle one.
+func (p Pace) Refund(tat, now int64, n int) (newTAT int64) {
+	if tat <= now {
+		return tat
+	}
+	return max(tat-times(p.interval, int64(max(n, 0))), now)
+}

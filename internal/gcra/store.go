@@ -54,6 +54,14 @@ func (s *Store) Take(_ context.Context, key string, r mtakit.Rate, n int) (time.
 	return wait, nil
 }
 
+// Refund implements [mtakit.Refunder].
+func (s *Store) Refund(_ context.Context, key string, r mtakit.Rate, n int) error {
+	if !r.IsZero() {
+		s.Bucket(key, r).Refund(s.Now(), n)
+	}
+	return nil
+}
+
 // bucketKey names a bucket: another rate is another bucket, as the shared stores have it.
 type bucketKey struct {
 	name  string
@@ -121,6 +129,20 @@ func (b *Bucket) Take(now time.Time, n int) time.Duration {
 		next, wait := b.pace.Take(tat, t, n)
 		if next == tat || b.tat.CompareAndSwap(tat, next) {
 			return wait
+		}
+	}
+}
+
+// Refund gives n units back that Take gave.
+func (b *Bucket) Refund(now time.Time, n int) {
+	t := b.store.since(now)
+	for {
+		tat := b.tat.Load()
+		if tat == forgotten { // because it was full
+			return
+		}
+		if b.tat.CompareAndSwap(tat, b.pace.Refund(tat, t, n)) {
+			return
 		}
 	}
 }

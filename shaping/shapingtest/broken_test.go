@@ -15,6 +15,7 @@ import (
 type mutant struct {
 	mtakit.Throttles
 	take  func(mtakit.Throttles, string, mtakit.Rate, int) (string, mtakit.Rate, int)
+	back  func(mtakit.Refunder, string, mtakit.Rate, int) error
 	limit func(mtakit.Limit, time.Duration) (mtakit.Limit, time.Duration)
 	lease func(mtakit.Lease) mtakit.Lease
 }
@@ -24,6 +25,14 @@ func (m mutant) Take(ctx context.Context, key string, r mtakit.Rate, n int) (tim
 		key, r, n = m.take(m.Throttles, key, r, n)
 	}
 	return m.Throttles.Take(ctx, key, r, n)
+}
+
+func (m mutant) Refund(ctx context.Context, key string, r mtakit.Rate, n int) error {
+	re := m.Throttles.(mtakit.Refunder)
+	if m.back != nil {
+		return m.back(re, key, r, n)
+	}
+	return re.Refund(ctx, key, r, n)
 }
 
 func (m mutant) Lease(ctx context.Context, key string, l mtakit.Limit, ttl time.Duration) (mtakit.Lease, error) {
@@ -58,6 +67,23 @@ func (l leaseFuncs) Release() {
 	l.Lease.Release()
 }
 
+// hoarder is a store that is fuller after a refund than it was at first.
+func hoarder() mutant {
+	more := false
+	return mutant{
+		take: func(_ mtakit.Throttles, key string, r mtakit.Rate, n int) (string, mtakit.Rate, int) {
+			if more && r.N > 0 {
+				r.Burst = r.N + 1
+			}
+			return key, r, n
+		},
+		back: func(mtakit.Refunder, string, mtakit.Rate, int) error {
+			more = true
+			return nil
+		},
+	}
+}
+
 // Each thing that can be wrong is found, under the sentence that says so.
 func TestMutants(t *testing.T) {
 	t.Parallel()
@@ -81,6 +107,8 @@ func TestMutants(t *testing.T) {
 			}
 			return key, r, n
 		}}},
+		{"no Refund", "Refund gives back n units", mutant{back: func(mtakit.Refunder, string, mtakit.Rate, int) error { return nil }}},
+		{"units from nowhere", "a unit that has come back by itself", hoarder()},
 		{"places for ever", "for at most ttl", mutant{limit: func(l mtakit.Limit, _ time.Duration) (mtakit.Limit, time.Duration) { return l, time.Hour }}},
 		{"a place too many", "Lease takes one of l.N places", mutant{limit: func(l mtakit.Limit, ttl time.Duration) (mtakit.Limit, time.Duration) { l.N++; return l, ttl }}},
 		{"no Extend", "Extend keeps the place", mutant{lease: func(l mtakit.Lease) mtakit.Lease {

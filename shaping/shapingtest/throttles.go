@@ -13,7 +13,7 @@ import (
 	"github.com/mtakit/mtakit"
 )
 
-// TestThrottles checks what open makes against the contract of [mtakit.Throttles], and says which sentence of it is broken. open is called
+// TestThrottles checks what open makes against the contract of [mtakit.Throttles], and of [mtakit.Refunder] if it is one, and says which sentence is broken. open is called
 // once for each sentence; those it makes must not share keys. The checks take real time, less than two seconds, unless they
 // run in a synctest bubble; they run one after the other, without subtests, so that this is possible.
 func TestThrottles(t *testing.T, open func() mtakit.Throttles) {
@@ -44,6 +44,8 @@ var sentences = []struct {
 	{"a key with another rate is another bucket", rateIsPartOfKey},
 	{"the zero Rate is no limit", zeroRate},
 	{"it is safe for concurrent use (Take)", takesConcurrently},
+	{"Refund gives back n units", refunds},
+	{"a unit that has come back by itself meanwhile is not there twice", refundsOnce},
 	{"Lease takes one of l.N places", leases},
 	{"or returns an error that wraps ErrLimited", limited},
 	{"for at most ttl", expires},
@@ -162,6 +164,37 @@ func takesConcurrently(ctx context.Context, th mtakit.Throttles) error {
 		return fmt.Errorf("%d units of 50 were given, %d calls failed", given.Load(), failed.Load())
 	}
 	return nil
+}
+
+func refunds(ctx context.Context, th mtakit.Throttles) error {
+	re, ok := th.(mtakit.Refunder)
+	if !ok {
+		return nil
+	}
+	if err := takeAll(ctx, th, "k", hourly, 5); err != nil {
+		return err
+	}
+	if err := re.Refund(ctx, "k", hourly, 2); err != nil {
+		return err
+	}
+	if err := takeAll(ctx, th, "k", hourly, 2); err != nil {
+		return fmt.Errorf("after a refund of 2: %w", err)
+	}
+	return re.Refund(ctx, "k", mtakit.Rate{}, 1)
+}
+
+func refundsOnce(ctx context.Context, th mtakit.Throttles) error {
+	re, ok := th.(mtakit.Refunder)
+	if !ok {
+		return nil
+	}
+	if _, err := take(ctx, th, "k", hourly, 1); err != nil {
+		return err
+	}
+	if err := errors.Join(re.Refund(ctx, "k", hourly, 1), re.Refund(ctx, "k", hourly, 1), re.Refund(ctx, "new", hourly, 1)); err != nil {
+		return err
+	}
+	return errors.Join(takeAll(ctx, th, "k", hourly, 5), takeAll(ctx, th, "new", hourly, 5))
 }
 
 // fill takes n places of a limit of n, and expects that to be all.
