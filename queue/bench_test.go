@@ -93,12 +93,20 @@ func startBench(b *testing.B, spool *noSpool, peer instant, change func(*queue.C
 // BenchmarkDeliver is the way of one message from Submit to its removal, without the spool and the network. The message itself is made outside of the
 // measured path: 3 of the allocations.
 func BenchmarkDeliver(b *testing.B) {
-	for _, queues := range []int{1, 1000} {
-		b.Run(fmt.Sprintf("queues=%d", queues), func(b *testing.B) {
-			spool := &noSpool{}
+	for _, bb := range []struct {
+		name   string
+		queues int
+		rule   bool // for another queue
+	}{{"queues=1", 1, false}, {"queues=1000", 1000, false}, {"queues=1000/rule", 1000, true}} {
+		b.Run(bb.name, func(b *testing.B) {
+			queues, spool := bb.queues, &noSpool{}
 			q := startBench(b, spool, instant{Code: 250}, func(c *queue.Config) {
 				c.Record = mtakit.RecorderFunc(func(*mtakit.Record) {})
 			})
+			if bb.rule {
+				other := "other.test"
+				q.Suspend(queue.Match{Domain: &other}, "held", time.Now().Add(time.Hour))
+			}
 			to := make([][]string, queues)
 			for i := range to {
 				to[i] = []string{fmt.Sprintf("b@d%d.test", i)}

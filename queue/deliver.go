@@ -13,9 +13,12 @@ import (
 
 // deliver sends the message in hand and deals with the answers; false ends the session.
 func (s *session) deliver(ctx context.Context) bool {
-	p := s.r.path.Load()
-	if !s.paid && !s.rate(ctx, "MessageRateThrottled", MessageRateThrottle, func() (time.Duration, error) { return s.messageRate(ctx, p) }) {
-		return false
+	if !s.paid {
+		rates := *s.r.limits.messages.Load()
+		if !s.rate(ctx, "MessageRateThrottled", MessageRateThrottle, func() (time.Duration, error) { return s.q.takeAll(ctx, rates) }) {
+			return false
+		}
+		s.curD.rates = rates
 	}
 	s.paid = false
 	s.setPhase("DeliveringMessage")
@@ -26,7 +29,7 @@ func (s *session) deliver(ctx context.Context) bool {
 	if err != nil && s.nxt != nil {
 		it := s.nxt // nothing of it was accepted: it is as if it had never been taken
 		s.nxt = nil
-		s.unattempted(it)
+		s.unattempted(it, s.nxtD.rates)
 	}
 	if s.progress.isStuck() && err != nil && len(s.curD.Results) == 0 {
 		resp := s.stuckResponse()
@@ -64,7 +67,7 @@ func (s *session) notAttempted(ctx context.Context, err error) bool {
 	}
 	it := s.cur
 	s.cur = nil
-	s.unattempted(it)
+	s.unattempted(it, s.curD.rates)
 	return false
 }
 

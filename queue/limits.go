@@ -1,18 +1,21 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"sort"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/mtakit/mtakit"
 )
 
-// limits are what a session has to take before it connects, in the order in which they are taken: the tightest first.
+// limits are what has to be taken for a ready queue, in the order in which it is taken.
 type limits struct {
-	leases atomic.Pointer[[]mtakit.NamedLimit]
+	leases   atomic.Pointer[[]mtakit.NamedLimit] // before a session connects: the tightest first
+	messages atomic.Pointer[mtakit.NamedRates]   // before a message is sent: see Queue.takeAll
+	source   atomic.Pointer[mtakit.NamedRates]   // before the source is selected
 }
 
 func newLimits(p *mtakit.Path) *limits {
@@ -23,8 +26,18 @@ func newLimits(p *mtakit.Path) *limits {
 
 func (l *limits) set(p *mtakit.Path) {
 	all := append([]mtakit.NamedLimit{{Name: "kumomta.connection_limit." + p.Name, Limit: p.ConnectionLimit}}, p.AdditionalConnectionLimits...)
-	sort.SliceStable(all, func(i, j int) bool { return all[i].Limit.N < all[j].Limit.N })
+	slices.SortStableFunc(all, func(a, b mtakit.NamedLimit) int { return cmp.Compare(a.Limit.N, b.Limit.N) })
 	l.leases.Store(&all)
+	l.messages.Store(ratesOf("kumomta.max_message_rate."+p.Name, p.MaxMessageRate, p.AdditionalMessageRateThrottles))
+	l.source.Store(ratesOf("kumomta.source_selection_rate."+p.Name+"."+p.Source.Name, p.SourceSelectionRate, p.AdditionalSourceSelectionRates))
+}
+
+// ratesOf is the own rate and the others, the tightest first.
+func ratesOf(key string, own mtakit.Rate, more mtakit.NamedRates) *mtakit.NamedRates {
+	all := append(slices.Clone(more), mtakit.NamedRate{Name: key, Rate: own})
+	all = slices.DeleteFunc(all, func(r mtakit.NamedRate) bool { return r.Rate.IsZero() })
+	slices.SortStableFunc(all, func(a, b mtakit.NamedRate) int { return cmp.Compare(a.Rate.PerSecond(), b.Rate.PerSecond()) })
+	return &all
 }
 
 // leaseWaiter is a Throttles that tells when a place is free; others are asked again every few seconds.
@@ -87,22 +100,32 @@ func (s *session) releaseLeases() {
 	s.leases = nil
 }
 
-// takeAll takes one unit of each rate, the tightest first.
-func (q *Queue) takeAll(ctx context.Context, more mtakit.NamedRates, key string, own mtakit.Rate) (time.Duration, error) {
-	if len(more) == 0 {
-		return q.throttles.Take(ctx, key, own, 1)
-	}
-	rates := append(mtakit.NamedRates(nil), more...)
-	if !own.IsZero() {
-		rates = append(rates, mtakit.NamedRate{Name: key, Rate: own})
-	}
-	sort.SliceStable(rates, func(i, j int) bool { return rates[i].Rate.PerSecond() < rates[j].Rate.PerSecond() })
-	for _, r := range rates {
+// takeAll takes one unit of each rate, or none of any: what was taken when another one refuses is given back. The tightest is asked first, since it is the
+// one that refuses most. Throttles that take nothing back lose what was taken before.
+func (q *Queue) takeAll(ctx context.Context, rates mtakit.NamedRates) (time.Duration, error) {
+	for i, r := range rates {
 		if wait, err := q.throttles.Take(ctx, r.Name, r.Rate, 1); err != nil || wait > 0 {
+			q.refundAll(ctx, rates[:i])
 			return wait, err
 		}
 	}
 	return 0, nil
+}
+
+// refundAll gives back what takeAll took and what was not used.
+func (q *Queue) refundAll(ctx context.Context, rates mtakit.NamedRates) {
+	for _, r := range rates {
+		q.refund(ctx, r.Name, r.Rate)
+	}
+}
+
+func (q *Queue) refund(ctx context.Context, key string, r mtakit.Rate) {
+	if q.refunder == nil || r.IsZero() {
+		return
+	}
+	if err := q.refunder.Refund(ctx, key, r, 1); err != nil {
+		q.log.Error("throttle does not take a unit back", "key", key, "err", err)
+	}
 }
 
 // slow notes why a ready queue doesn't open connections; what "" is that nothing holds it up.

@@ -13,7 +13,7 @@ import (
 // held and never blocks; false means that nothing was done. it is owned by the scheduled queue.
 func (q *Queue) promoteNow(s *sched, it *item) bool {
 	f := s.feed()
-	if f == nil || !f.simple || q.restricted() || q.stopping.Load() || q.unhealthy() != nil {
+	if f == nil || !f.simple || !q.rules.clear(s) || q.stopping.Load() || q.unhealthy() != nil {
 		return false
 	}
 	now := q.now()
@@ -22,21 +22,35 @@ func (q *Queue) promoteNow(s *sched, it *item) bool {
 		return false
 	}
 	it.pass(ownedBySched, ownedByPromotion)
-	if f.ready[s.wrr.pick(&f.weights)].push(it) {
-		s.departing()
+	if q.enterOne(s, it, f, now) {
 		return true
 	}
 	it.pass(ownedByPromotion, ownedBySched)
 	return false
 }
 
-// restricted says whether there are orders of the operator, or sources that are suspended, so that the short ways don't do.
-func (q *Queue) restricted() bool { return q.rules.any() || q.sourceHealth.suspended.Load() > 0 }
+// enterOne puts a message into the ready queue whose turn it is, if that takes it. It is called with the shard's lock held.
+func (q *Queue) enterOne(s *sched, it *item, f *feed, now time.Time) bool {
+	r := f.ready[s.wrr.pick(&f.weights)]
+	if q.held(r, now) || !r.push(it) {
+		return false
+	}
+	s.departing()
+	return true
+}
+
+// held says whether a ready queue is suspended, by the operator or with its source.
+func (q *Queue) held(r *ready, now time.Time) bool { return !q.heldUntil(r, now).IsZero() }
+
+// heldUntil is until when; zero is: it is not.
+func (q *Queue) heldUntil(r *ready, now time.Time) time.Time {
+	return later(q.rules.readySuspended(r, now), q.sourceSuspended(r.path.Load().Source.Name, now))
+}
 
 // promote brings a due message into a ready queue. blocked means that the queue has to rest: the message is back at the front of its due list.
 // In every other case it has a new owner or is gone.
 func (q *Queue) promote(ctx context.Context, s *sched, it *item) (blocked bool) {
-	now := q.now()
+	now, entered := q.now(), false
 	if q.stopping.Load() {
 		q.putBack(s, it, 0)
 		return true
@@ -45,7 +59,7 @@ func (q *Queue) promote(ctx context.Context, s *sched, it *item) (blocked bool) 
 		q.hold451(ctx, s, it, err)
 		return false
 	}
-	if q.rules.any() && q.obeyRules(ctx, it, ownedByPromotion, s.name().String()) {
+	if q.obeyRules(ctx, it, ownedByPromotion, s.name().String()) {
 		return false
 	}
 	switch s.name() {
@@ -72,7 +86,8 @@ func (q *Queue) promote(ctx context.Context, s *sched, it *item) (blocked bool) 
 		}
 	}
 	if !c.MaxMessageRate.IsZero() {
-		wait, err := q.throttles.Take(ctx, "schedq-"+s.name().String()+"-message-rate", c.MaxMessageRate, 1)
+		key := "schedq-" + s.name().String() + "-message-rate"
+		wait, err := q.throttles.Take(ctx, key, c.MaxMessageRate, 1)
 		if err != nil {
 			q.log.Error("throttle not available", "queue", s.name().String(), "err", err)
 			wait = time.Second
@@ -84,6 +99,11 @@ func (q *Queue) promote(ctx context.Context, s *sched, it *item) (blocked bool) 
 			q.putBack(s, it, wait)
 			return true
 		}
+		defer func() {
+			if !entered {
+				q.refund(ctx, key, c.MaxMessageRate)
+			}
+		}()
 	}
 	if q.cfg.Policy.Ready != nil && !q.askReady(ctx, s, it) {
 		return false
@@ -99,7 +119,8 @@ func (q *Queue) promote(ctx context.Context, s *sched, it *item) (blocked bool) 
 		q.fail(ctx, it, ownedByPromotion, resp, Reasons{why}, failure{})
 		return false
 	}
-	return q.insert(ctx, s, it, f)
+	entered, blocked = q.insert(ctx, s, it, f)
+	return blocked
 }
 
 // askReady calls Policy.Ready and says whether the message goes on.
@@ -137,17 +158,14 @@ func internal451(detail uint16, text string) mtakit.Response {
 	return mtakit.Response{Code: 451, Enhanced: [3]uint16{4, 4, detail}, Text: mtakit.Internal + text}
 }
 
-// insert chooses a source and puts the message into its ready queue.
-func (q *Queue) insert(ctx context.Context, s *sched, it *item, f *feed) (blocked bool) {
-	if f.simple && !q.restricted() {
+// insert chooses a source and puts the message into its ready queue. Either it has entered that, or its queue has to rest, or it has gone elsewhere.
+func (q *Queue) insert(ctx context.Context, s *sched, it *item, f *feed) (entered, blocked bool) {
+	if f.simple {
 		s.shard.mu.Lock()
-		entered := f.ready[s.wrr.pick(&f.weights)].push(it)
-		if entered {
-			s.departing()
-		}
+		entered = q.enterOne(s, it, f, q.now())
 		s.shard.mu.Unlock()
 		if entered {
-			return false
+			return true, false
 		}
 	}
 	// Every source is tried, by weight, until one has room and its rates allow.
@@ -168,7 +186,7 @@ func (q *Queue) insert(ctx context.Context, s *sched, it *item, f *feed) (blocke
 		r := f.ready[left[at]]
 		left = append(left[:at], left[at+1:]...)
 		now := q.now()
-		if until := later(q.rules.readySuspended(r, now), q.sourceSuspended(r.path.Load().Source.Name, now)); !until.IsZero() {
+		if until := q.heldUntil(r, now); !until.IsZero() {
 			delay = sooner(delay, until.Sub(now))
 			continue
 		}
@@ -181,9 +199,9 @@ func (q *Queue) insert(ctx context.Context, s *sched, it *item, f *feed) (blocke
 			s.flowing().feed = nil
 			s.shard.mu.Unlock()
 			q.putBack(s, it, 0)
-			return true
+			return false, true
 		}
-		if wait, err := q.sourceRate(ctx, r); err != nil || wait > 0 {
+		if wait, err := q.takeAll(ctx, *r.limits.source.Load()); err != nil || wait > 0 {
 			r.release()
 			if err != nil {
 				q.log.Error("throttle not available", "ready_queue", r.name, "err", err)
@@ -196,7 +214,7 @@ func (q *Queue) insert(ctx context.Context, s *sched, it *item, f *feed) (blocke
 		s.departing()
 		s.shard.mu.Unlock()
 		r.redeem(it)
-		return false
+		return true, false
 	}
 	if len(full) > 0 {
 		s.shard.mu.Lock()
@@ -210,14 +228,14 @@ func (q *Queue) insert(ctx context.Context, s *sched, it *item, f *feed) (blocke
 		for _, r := range full {
 			r.whenRoom(s)
 		}
-		return true
+		return false, true
 	}
 	text := "no sources available for " + s.name().String() + " pool=`" + f.conf.pool + "`"
 	if delay > 0 {
 		text = "no sources for " + s.name().String() + " pool=`" + f.conf.pool + "` are eligible for selection at this time"
 	}
 	q.fail(ctx, it, ownedByPromotion, internal451(4, text), Reasons{FailedToInsertIntoReadyQueue}, failure{})
-	return false
+	return false, false
 }
 
 func sooner(a, b time.Duration) time.Duration {
@@ -225,15 +243,6 @@ func sooner(a, b time.Duration) time.Duration {
 		return b
 	}
 	return a
-}
-
-// sourceRate takes one unit of each rate at which the source may be selected for the site, the tightest first.
-func (q *Queue) sourceRate(ctx context.Context, r *ready) (time.Duration, error) {
-	p := r.path.Load()
-	if p.SourceSelectionRate.IsZero() && len(p.AdditionalSourceSelectionRates) == 0 {
-		return 0, nil
-	}
-	return q.takeAll(ctx, p.AdditionalSourceSelectionRates, "kumomta.source_selection_rate."+r.name+"."+p.Source.Name, p.SourceSelectionRate)
 }
 
 // putBack returns a message to the front of its due list, and lets the queue rest for so long. It is called by the promotion that has the queue.

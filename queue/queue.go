@@ -17,8 +17,8 @@
 //
 // # Locks
 //
-// Outermost first: a shard; the table of ready queues; a ready queue; the work list. The spool, the recorder, the router and callbacks are called with
-// none of them held.
+// Outermost first: a shard; the table of ready queues; a ready queue; the work list. The locks of rules and of the health of sources are innermost. The
+// spool, the recorder, the router and callbacks are called with none of them held.
 package queue
 
 import (
@@ -131,6 +131,7 @@ type Queue struct {
 	seed           uint64
 	throttles      mtakit.Throttles
 	localThrottles bool
+	refunder       mtakit.Refunder // throttles, if they take units back
 	pacer          mtakit.Pacer
 	atOnce         context.Context // has ended, for a Pacer that is asked without waiting
 	flusher        mtakit.Flusher
@@ -198,6 +199,7 @@ func New(cfg Config) (*Queue, error) {
 	if _, ok := q.throttles.(*gcra.Store); ok {
 		q.localThrottles = true
 	}
+	q.refunder, _ = q.throttles.(mtakit.Refunder)
 	q.pacer, _ = cfg.Record.(mtakit.Pacer)
 	q.flusher, _ = cfg.Record.(mtakit.Flusher)
 	if b, ok := cfg.Record.(mtakit.BodyRecorder); ok {

@@ -178,7 +178,7 @@ func (q *Queue) move(it *item, from owner, to mtakit.QueueName) {
 
 // park stores what has changed and puts the message into the scheduler, or at the end of the due list if its time has come.
 func (q *Queue) park(ctx context.Context, it *item, from owner, why Reasons) {
-	if q.rules.any() && q.obeyBounce(it, from) {
+	if q.obeyBounce(it, from) {
 		return
 	}
 	s := it.sched

@@ -96,11 +96,12 @@ var ErrNoRule = errors.New("queue: no such rule")
 
 // rules are the operator's orders in force. They are looked at when a message is touched: a message that sleeps costs nothing.
 type rules struct {
-	q *Queue
-	n atomic.Int32 // rules in force, to look at nothing while there are none
+	q       *Queue
+	n       atomic.Int32 // rules in force, to look at nothing while there are none
+	readies atomic.Int32 // of them, suspensions of ready queues
 
 	saving  sync.Mutex    // orders Saves
-	gen     atomic.Uint64 // changes with every rule
+	gen     atomic.Uint32 // of the set of rules
 	mu      sync.RWMutex
 	bounce  []*Rule
 	suspend []*Rule
@@ -108,6 +109,22 @@ type rules struct {
 }
 
 func (r *rules) any() bool { return r.n.Load() > 0 }
+
+// clear says whether no rule is for the messages of s. A queue is compared with the rules once for each set of them.
+func (r *rules) clear(s *sched) bool {
+	if !r.any() || s.unruled.Load() == r.gen.Load() {
+		return true
+	}
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	name := s.name()
+	matches := func(rule *Rule) bool { return rule.Match.Matches(name) }
+	if slices.ContainsFunc(r.bounce, matches) || slices.ContainsFunc(r.suspend, matches) {
+		return false
+	}
+	s.unruled.Store(r.gen.Load())
+	return true
+}
 
 // add puts a rule in force; one with the same match is replaced.
 func (r *rules) add(list *[]*Rule, rule *Rule) *Rule {
@@ -120,21 +137,26 @@ func (r *rules) add(list *[]*Rule, rule *Rule) *Rule {
 	defer r.mu.Unlock()
 	*list = slices.DeleteFunc(*list, func(o *Rule) bool { return o.Match.equal(&rule.Match) })
 	*list = append(*list, rule)
-	r.recount()
+	r.changed()
 	return rule
 }
 
-func (r *rules) recount() {
-	r.gen.Add(1)
+// changed is called with mu held when there are other rules than before.
+func (r *rules) changed() {
+	for r.gen.Add(1) == 0 { // which is that of no rules
+	}
 	r.n.Store(int32(len(r.bounce) + len(r.suspend) + len(r.ready)))
+	r.readies.Store(int32(len(r.ready)))
 }
 
 func (r *rules) list(list *[]*Rule) []*Rule {
 	now := r.q.now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	*list = slices.DeleteFunc(*list, func(o *Rule) bool { return !o.Expires.After(now) })
-	r.recount()
+	n := len(*list)
+	if *list = slices.DeleteFunc(*list, func(o *Rule) bool { return !o.Expires.After(now) }); len(*list) < n {
+		r.changed()
+	}
 	return slices.Clone(*list)
 }
 
@@ -151,11 +173,10 @@ func (r *rules) cancel(list *[]*Rule, id string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n := len(*list)
-	*list = slices.DeleteFunc(*list, func(o *Rule) bool { return o.ID == id })
-	r.recount()
-	if len(*list) == n {
+	if *list = slices.DeleteFunc(*list, func(o *Rule) bool { return o.ID == id }); len(*list) == n {
 		return fmt.Errorf("%w: %s", ErrNoRule, id)
 	}
+	r.changed()
 	return nil
 }
 
@@ -173,7 +194,7 @@ func (r *rules) find(list *[]*Rule, name mtakit.QueueName, now time.Time) *Rule 
 
 // readySuspended is until when a ready queue is suspended; zero is: it is not.
 func (r *rules) readySuspended(rq *ready, now time.Time) time.Time {
-	if !r.any() {
+	if r.readies.Load() == 0 {
 		return time.Time{}
 	}
 	r.mu.RLock()
@@ -210,7 +231,7 @@ func (q *Queue) SuspendReady(name, reason string, expires time.Time) *ReadyRule 
 	rule := &ReadyRule{ID: newUUID(), Name: name, Reason: reason, Expires: expires}
 	q.rules.mu.Lock()
 	q.rules.ready[name] = rule
-	q.rules.recount()
+	q.rules.changed()
 	q.rules.mu.Unlock()
 	q.saveRules()
 	q.readyMu.Lock()
@@ -244,6 +265,7 @@ func (q *Queue) ReadySuspensions() []*ReadyRule {
 	q.rules.mu.Lock()
 	defer q.rules.mu.Unlock()
 	var list []*ReadyRule
+	n := len(q.rules.ready)
 	for name, r := range q.rules.ready {
 		if !r.Expires.After(now) {
 			delete(q.rules.ready, name)
@@ -251,7 +273,9 @@ func (q *Queue) ReadySuspensions() []*ReadyRule {
 		}
 		list = append(list, r)
 	}
-	q.rules.recount()
+	if len(list) < n {
+		q.rules.changed()
+	}
 	slices.SortFunc(list, func(a, b *ReadyRule) int { return a.Expires.Compare(b.Expires) })
 	return list
 }
@@ -277,7 +301,7 @@ func (q *Queue) CancelReadySuspension(id string) error {
 	for name, r := range q.rules.ready {
 		if r.ID == id {
 			delete(q.rules.ready, name)
-			q.rules.recount()
+			q.rules.changed()
 			found = true
 		}
 	}
@@ -291,6 +315,9 @@ func (q *Queue) CancelReadySuspension(id string) error {
 
 // obeyBounce is obeyRules for a message that does not come due yet.
 func (q *Queue) obeyBounce(it *item, from owner) bool {
+	if q.rules.clear(it.sched) {
+		return false
+	}
 	rule := q.rules.find(&q.rules.bounce, it.sched.name(), q.now())
 	if rule != nil {
 		q.adminBounce(q.workCtx, it, from, rule)
@@ -300,6 +327,9 @@ func (q *Queue) obeyBounce(it *item, from owner) bool {
 
 // obeyRules applies the rules for its queue to a message; true means that it has been dealt with.
 func (q *Queue) obeyRules(ctx context.Context, it *item, from owner, site string) bool {
+	if q.rules.clear(it.sched) {
+		return false
+	}
 	now := q.now()
 	name := it.sched.name()
 	if rule := q.rules.find(&q.rules.bounce, name, now); rule != nil {

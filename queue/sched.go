@@ -13,9 +13,10 @@ import (
 // those whose time has come are in its due list until a promotion takes them. There may be a million, most of which only wait: these
 // should be small.
 type sched struct {
-	ref   *intern.Ref // its name
-	shard *shard
-	conf  atomic.Pointer[conf]
+	ref     *intern.Ref // its name
+	shard   *shard
+	conf    atomic.Pointer[conf]
+	unruled atomic.Uint32 // a set of rules of which none is for this queue
 
 	// Guarded by shard.mu.
 	flow    *flow  // nil while everything waits

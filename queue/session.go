@@ -44,7 +44,8 @@ type delivery struct {
 	mtakit.Delivery
 	todo  int
 	rcpts []int
-	first mtakit.Response // the first answer that was a temporary failure
+	first mtakit.Response   // the first answer that was a temporary failure
+	rates mtakit.NamedRates // of which a unit is paid for the transaction
 }
 
 // batch sets the delivery to the next recipients, as many as one transaction takes.
@@ -140,8 +141,7 @@ func (s *session) obtain(ctx context.Context) bool {
 		if s.q.stopping.Load() || ctx.Err() != nil {
 			return false
 		}
-		if s.q.rules.any() && !s.q.rules.readySuspended(s.r, s.q.now()).IsZero() || s.q.unhealthy() != nil ||
-			!s.q.sourceSuspended(s.r.path.Load().Source.Name, s.q.now()).IsZero() {
+		if s.q.held(s.r, s.q.now()) || s.q.unhealthy() != nil {
 			s.empty(s.q.readmit)
 			return false
 		}
@@ -192,7 +192,7 @@ func (s *session) empty(do func(*item)) {
 
 // ready checks and loads a message that has been taken; false means that it has gone elsewhere.
 func (s *session) ready(ctx context.Context, it *item, d *delivery) bool {
-	if s.q.rules.any() && s.q.obeyRules(ctx, it, ownedBySession, s.r.name) {
+	if s.q.obeyRules(ctx, it, ownedBySession, s.r.name) {
 		return false
 	}
 	m := s.q.load(ctx, it, ownedBySession)
@@ -207,7 +207,7 @@ func (s *session) ready(ctx context.Context, it *item, d *delivery) bool {
 		}
 		it.body = b
 	}
-	d.todo, d.first = len(m.To), mtakit.Response{}
+	d.todo, d.first, d.rates = len(m.To), mtakit.Response{}, nil
 	d.batch(it, s.r.path.Load().MaxRecipientsPerBatch)
 	return true
 }
@@ -317,25 +317,21 @@ func (s *session) throttled(ctx context.Context, wait time.Duration, why Reason)
 	})
 }
 
-// messageRate takes one unit of each message rate of the path.
-func (s *session) messageRate(ctx context.Context, p *mtakit.Path) (time.Duration, error) {
-	if p.MaxMessageRate.IsZero() && len(p.AdditionalMessageRateThrottles) == 0 {
-		return 0, nil
-	}
-	return s.q.takeAll(ctx, p.AdditionalMessageRateThrottles, "kumomta.max_message_rate."+s.r.name, p.MaxMessageRate)
-}
-
 // follow is what the connection asks for while it sends the message in hand: the next one, if there is one at once and the limits allow. It is not
 // given out when the connection has to be closed or looked at after this one, and not when there are several recipients: if the peer finds them
 // too many, the rest of them has to come next.
 func (s *session) follow(ctx context.Context) *mtakit.Delivery {
 	p := s.r.path.Load()
 	if s.nxt != nil || s.sent >= p.MaxDeliveriesPerConnection || s.q.stopping.Load() || s.curD.todo > 1 ||
-		s.q.restricted() || s.q.unhealthy() != nil || ctx.Err() != nil || s.q.pacer != nil && s.q.pacer.Pace(s.q.atOnce) != nil {
+		s.q.held(s.r, s.q.now()) || s.q.unhealthy() != nil || ctx.Err() != nil || s.q.pacer != nil && s.q.pacer.Pace(s.q.atOnce) != nil {
 		return nil
 	}
 	it, ok := s.r.take()
 	if !ok {
+		return nil
+	}
+	if !s.q.rules.clear(it.sched) { // to obey may take time
+		s.unattempted(it, nil)
 		return nil
 	}
 	s.nxt = it
@@ -343,16 +339,20 @@ func (s *session) follow(ctx context.Context) *mtakit.Delivery {
 		s.nxt = nil
 		return nil
 	}
-	if wait, err := s.messageRate(ctx, p); wait > 0 || err != nil {
+	rates := *s.r.limits.messages.Load()
+	if wait, err := s.q.takeAll(ctx, rates); wait > 0 || err != nil {
 		s.nxt = nil
-		s.unattempted(it)
+		s.unattempted(it, nil)
 		return nil
 	}
+	s.nxtD.rates = rates
 	return &s.nxtD.Delivery
 }
 
-// unattempted returns a message that the peer has seen nothing of to the ready queue, or to its scheduled queue if that is shut or gone.
-func (s *session) unattempted(it *item) {
+// unattempted returns a message that the peer has taken nothing of to the ready queue, or to its scheduled queue if that is shut or gone, and the units that
+// were paid for it.
+func (s *session) unattempted(it *item, paid mtakit.NamedRates) {
+	s.q.refundAll(context.Background(), paid)
 	if !s.r.giveBack(it) {
 		s.q.readmit(it)
 	}

@@ -110,6 +110,6 @@ func (q *Queue) loadRules() error {
 			q.rules.ready[r.Name] = r
 		}
 	}
-	q.rules.recount()
+	q.rules.changed()
 	return nil
 }
