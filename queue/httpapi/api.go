@@ -18,6 +18,7 @@ import (
 type API struct {
 	cfg      Config
 	routes   map[string]map[string]http.Handler // by path and method
+	pages    map[string]bool                    // paths that people open with a browser
 	logins   logins
 	inFlight *semaphore.Weighted
 	pending  pending
@@ -40,6 +41,10 @@ func New(cfg Config) (*API, error) {
 	a.routesProcess()
 	if cfg.Queue != nil {
 		a.routesRules()
+		a.routesLists()
+	}
+	if cfg.Activity != nil {
+		a.routesActivity()
 	}
 	return a, nil
 }
@@ -56,6 +61,16 @@ func (a *API) Handle(method, path string, h http.Handler) {
 		panic(fmt.Sprintf("httpapi: %s %s is there already", method, path))
 	}
 	methods[method] = h
+}
+
+// HandlePage is Handle of GET for what people open with a browser: those who may not see it and gave no valid password are asked for one, if Config.Auth can
+// check it. To other endpoints a refusal is an answer for a program, and nobody is asked.
+func (a *API) HandlePage(path string, h http.Handler) {
+	a.Handle("GET", path, h)
+	if a.pages == nil {
+		a.pages = make(map[string]bool)
+	}
+	a.pages[path] = true
 }
 
 // ServeHTTP implements [http.Handler].
@@ -117,17 +132,20 @@ func writeJSON(w http.ResponseWriter, status int, body []byte) {
 	w.Write(body)
 }
 
+// troubles are the reasons not to take mail, the first that counts first.
+var troubles = [...]struct {
+	is   Trouble
+	body string
+}{
+	{Stopping, "shutting down"}, {Overloaded, "load shedding"}, {Starting, "waiting for spool startup"},
+	{Unhealthy, "the spool is not accepting writes"}, {Full, "storage is too full"},
+}
+
 // liveness is GET /api/check-liveness/v1.
 func (a *API) liveness(w http.ResponseWriter, _ *http.Request) {
 	body, status := "OK", http.StatusOK
 	t := a.cfg.Trouble()
-	for _, c := range [...]struct {
-		is   Trouble
-		body string
-	}{
-		{Stopping, "shutting down"}, {Overloaded, "load shedding"}, {Starting, "waiting for spool startup"},
-		{Unhealthy, "the spool is not accepting writes"}, {Full, "storage is too full"},
-	} {
+	for _, c := range troubles {
 		if t&c.is != 0 {
 			body, status = c.body, http.StatusServiceUnavailable
 			break

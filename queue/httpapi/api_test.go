@@ -91,7 +91,7 @@ func fullAPI(t testing.TB, change func(*httpapi.Config)) *httpapi.API {
 		t.Fatal(err)
 	}
 	api, _ := newAPI(t, func(c *httpapi.Config) {
-		c.Queue = q
+		c.Queue, c.Activity = q, &queue.Activity{}
 		c.SetLogFilter = func(string) error { return nil }
 		c.Compact = func(context.Context, string) error { return nil }
 		if change != nil {
@@ -265,6 +265,51 @@ func TestAccess(t *testing.T) {
 	r := do(api, call{method: "POST", path: "/api/inject/v1", remote: away, header: with(basic("ann", "secret"), "Content-Type", "application/json"), body: minimal})
 	if got := bodyOf(t, r); r.StatusCode != 200 {
 		t.Errorf("injection with a password: %d %s", r.StatusCode, got)
+	}
+}
+
+// Who opens a page is asked for a password as long as one could help.
+func TestPages(t *testing.T) {
+	t.Parallel()
+	const asks, away = `Basic realm="mtakit", charset="UTF-8"`, "192.0.2.1:999"
+	for _, auth := range []mtakit.Authenticator{nil, users{"ann": "secret", "bob": "hidden"}} {
+		api, _ := newAPI(t, func(c *httpapi.Config) {
+			c.Auth = auth
+			c.Permit = func(_ context.Context, a *httpapi.Access) (httpapi.Permission, error) {
+				if a.Auth.Trusted() || slices.ContainsFunc(a.Auth.Identities, func(i httpapi.Identity) bool { return i.Identity == "ann" }) {
+					return httpapi.Allowed, nil
+				}
+				return httpapi.NotPermitted, nil
+			}
+		})
+		handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "page") })
+		api.HandlePage("/", handler)
+		api.Handle("GET", "/api/admin/x/v1", handler)
+		for _, c := range []struct {
+			name   string
+			call   call
+			status int
+			asked  bool // where passwords can be checked
+		}{
+			{"trusted", call{path: "/"}, 200, false},
+			{"nobody", call{path: "/", remote: away}, 401, true},
+			{"wrong password", call{path: "/", remote: away, header: basic("ann", "x")}, 401, true},
+			{"right password", call{path: "/", remote: away, header: basic("ann", "secret")}, 200, false},
+			{"who may not", call{path: "/", remote: away, header: basic("bob", "hidden")}, 401, false},
+			{"not a page", call{path: "/api/admin/x/v1", remote: away}, 401, false},
+		} {
+			if c.status == 200 && c.call.header != nil && auth == nil {
+				continue
+			}
+			r := do(api, c.call)
+			want := ""
+			if c.asked && auth != nil {
+				want = asks
+			}
+			if got := r.Header.Get("WWW-Authenticate"); r.StatusCode != c.status || got != want {
+				t.Errorf("%s, passwords %v: %d, asked %q, want %d, %q", c.name, auth != nil, r.StatusCode, got, c.status, want)
+			}
+		}
 	}
 }
 

@@ -166,6 +166,9 @@ func (a *API) admit(w http.ResponseWriter, r *http.Request) (*caller, bool) {
 	}
 	if header, ok := r.Header["Authorization"]; ok {
 		if status, body := a.authenticate(r.Context(), c, header[0]); status != 0 {
+			if status == http.StatusUnauthorized {
+				a.challenge(w, r, c)
+			}
 			text(w, status, body)
 			return nil, false
 		}
@@ -178,9 +181,11 @@ func (a *API) admit(w http.ResponseWriter, r *http.Request) (*caller, bool) {
 		text(w, http.StatusInternalServerError, "try again later")
 		return nil, false
 	case p == Denied:
+		a.challenge(w, r, c)
 		text(w, http.StatusUnauthorized, fmt.Sprintf("%s denied %s on %s", c.auth.who(), r.Method, resource))
 		return nil, false
 	case p != Allowed:
+		a.challenge(w, r, c)
 		text(w, http.StatusUnauthorized, fmt.Sprintf("%s not permitted %s on %s", c.auth.who(), r.Method, resource))
 		return nil, false
 	}
@@ -239,6 +244,14 @@ func (a *API) authenticate(ctx context.Context, c *caller, header string) (statu
 	}
 	c.auth.Identities = append(c.auth.Identities, Identity{name, kind})
 	return 0, ""
+}
+
+// challenge has the browser of somebody who opens a page and is not known ask for a password (RFC 7617). One that is known and may not see the page would ask
+// for ever.
+func (a *API) challenge(w http.ResponseWriter, r *http.Request, c *caller) {
+	if a.cfg.Auth != nil && a.pages[r.URL.Path] && len(c.auth.Identities) == 0 {
+		w.Header().Set("WWW-Authenticate", `Basic realm="mtakit", charset="UTF-8"`)
+	}
 }
 
 func oneLine(s string) string { return string(mtakit.AppendOneLine(nil, s)) }

@@ -20,6 +20,8 @@ import (
 type Config struct {
 	// Queue is what the endpoints for administration steer. Nil: there are none.
 	Queue *queue.Queue
+	// Activity is what the endpoints for the history and for failures tell about. Nil: there are none.
+	Activity *queue.Activity
 	// Submit takes responsibility for messages. Default: Queue's; one of both is required.
 	Submit func(ctx context.Context, batch []mtakit.Submission, d mtakit.Durability) error
 	// NewID makes the ids of messages. Default: Queue's; one of both is required.

@@ -59,6 +59,7 @@ func TestContract(t *testing.T) {
 type contract struct {
 	t        *testing.T
 	mta      *queuetest.MTA
+	activity *queue.Activity
 	api      *httpapi.API
 	known    map[string]string
 	recorded map[*mtakit.Record]bool // what was compared
@@ -76,10 +77,10 @@ func (s *memoryState) Save(b []byte) error {
 }
 
 func newContract(t *testing.T) *contract {
-	c := &contract{t: t, known: make(map[string]string), recorded: make(map[*mtakit.Record]bool)}
+	c := &contract{t: t, activity: &queue.Activity{}, known: make(map[string]string), recorded: make(map[*mtakit.Record]bool)}
 	state := &memoryState{}
 	c.mta = queuetest.New(t, queuetest.Options{
-		Change: func(cfg *queue.Config) { cfg.State = state },
+		Change: func(cfg *queue.Config) { cfg.State, cfg.Record = state, mtakit.Tee{cfg.Record, c.activity} },
 		Policy: queue.Policy{Rebind: func(_ context.Context, m *mtakit.Message, data map[string]string) error {
 			m.Meta["tenant"] = "asked-" + data["tenant"]
 			return nil
@@ -94,7 +95,7 @@ func (c *contract) start() {
 	call := func(format string, args ...any) { c.called = append(c.called, fmt.Sprintf(format, args...)) }
 	var err error
 	c.api, err = httpapi.New(httpapi.Config{
-		Queue: c.mta.Queue, Hostname: "mta.example", NodeID: "00000000-0000-4000-8000-000000000000", Version: "1.2.3",
+		Queue: c.mta.Queue, Activity: c.activity, Hostname: "mta.example", NodeID: "00000000-0000-4000-8000-000000000000", Version: "1.2.3",
 		SetLogFilter: func(filter string) error {
 			call("log filter %s", filter)
 			if strings.Contains(filter, "loud") {
