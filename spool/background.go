@@ -14,6 +14,8 @@ func (s *Spool) background() {
 		select {
 		case <-s.stop:
 			return
+		case o := <-s.orders:
+			s.carryOut(o)
 		case <-s.wakeup:
 		case <-t.C:
 		}

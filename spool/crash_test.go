@@ -325,6 +325,7 @@ func scenario(w *world, disk *spooltest.Disk) {
 	w.s = s
 	w.remove(i[0])
 	w.reschedule(a[0])
+	w.result(w.s.Compact(context.Background()), "Compact")
 	w.store(mtakit.Durable, 7, 8)
 	w.idle(1100 * time.Millisecond)
 	w.store(mtakit.Buffered, 9)

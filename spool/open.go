@@ -19,7 +19,7 @@ func Open(dir string, o Options) (*Spool, error) {
 	}
 	s := &Spool{
 		dir: dir, fs: o.FS, o: o, log: o.Log, gather: new(group),
-		wakeup: make(chan struct{}, 1), stop: make(chan struct{}), stats: newCounters(),
+		orders: make(chan order), wakeup: make(chan struct{}, 1), stop: make(chan struct{}), stats: newCounters(),
 	}
 	s.slots.Store(new([]*segment))
 	s.index.hash = hashID

@@ -57,6 +57,7 @@ type Spool struct {
 	found        []error // damage that Open found, for Scan
 	scans        atomic.Int32
 
+	orders chan order
 	wakeup chan struct{}
 	stop   chan struct{}
 	ended  sync.WaitGroup

@@ -108,7 +108,7 @@ func serve(ctx context.Context, f *flags, logs *logfilter.Filter, ready func(a a
 	}
 	api, err := httpapi.New(httpapi.Config{
 		Queue: q, Update: store.Update, Hostname: f.Hostname, Trusted: trusted, Auth: data.auth(), Throttles: data.throttles, Log: logs.Logger("http"),
-		NodeID: node, SetLogFilter: logs.Set, Reload: data.reload,
+		NodeID: node, SetLogFilter: logs.Set, Reload: data.reload, Compact: compact(store),
 		Trouble: func() httpapi.Trouble {
 			t := httpapi.TroubleOf(store.Err(), logFull(), q.Overloaded())
 			if ctx.Err() != nil {
@@ -189,6 +189,16 @@ type addrs struct {
 	smtp    []string
 	http    string
 	spooled int64
+}
+
+// compact compacts the spool, under its name and those that KumoMTA's two halves of it usually have.
+func compact(store *spool.Spool) func(ctx context.Context, name string) error {
+	return func(ctx context.Context, name string) error {
+		if name != "spool" && name != "data" && name != "meta" {
+			return errors.New("there is no such spool: expected spool, data or meta")
+		}
+		return store.Compact(ctx)
+	}
 }
 
 // profiles adds what go tool pprof asks for.
