@@ -42,14 +42,17 @@ func NewHistogram(bounds ...float64) *Histogram {
 }
 
 // Observe counts d.
-func (h *Histogram) Observe(d time.Duration) {
+func (h *Histogram) Observe(d time.Duration) { h.ObserveN(d, 1) }
+
+// ObserveN counts d n times, where one of n is measured.
+func (h *Histogram) ObserveN(d time.Duration, n int64) {
 	s := d.Seconds()
 	i := 0
 	for i < len(h.bounds) && s > h.bounds[i] {
 		i++
 	}
-	h.buckets[i].Add(1)
-	h.sum.Add(int64(d))
+	h.buckets[i].Add(uint64(n))
+	h.sum.Add(int64(d) * n)
 }
 
 // Snapshot gives the bounds, the cumulative counts up to each, the count of all, and the sum in seconds.

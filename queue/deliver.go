@@ -25,7 +25,7 @@ func (s *session) deliver(ctx context.Context) bool {
 	s.sent++
 	start := time.Now()
 	err := s.conn.Send(ctx, &s.curD.Delivery, s.next)
-	s.q.latency.Observe(time.Since(start))
+	s.r.rollup.latency.Observe(time.Since(start))
 	if err != nil && s.nxt != nil {
 		it := s.nxt // nothing of it was accepted: it is as if it had never been taken
 		s.nxt = nil
@@ -206,14 +206,7 @@ func (s *session) recordResults(it *item, d *delivery, many map[int]bool) {
 		}
 		s.to = to
 		kind := kindOf(r.Response)
-		switch n := int64(len(to)); kind {
-		case mtakit.Delivered:
-			s.r.delivered.Add(n)
-		case mtakit.TransientFailure:
-			s.r.transfail.Add(n)
-		default:
-			s.r.fail.Add(n)
-		}
+		s.r.count(it.sched, kind, len(to))
 		s.q.record(it, kind, r.Response, recordOpts{site: s.r.name, r: s.r, conn: s.conn, to: to})
 	}
 }

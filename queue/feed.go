@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"time"
+	"unique"
 
 	"github.com/mtakit/mtakit"
 )
@@ -80,6 +81,9 @@ func (q *Queue) feedOf(ctx context.Context, s *sched, c *conf) (*feed, error) {
 		for range mix(q.seed^hashName(s.name())) % 1024 {
 			s.wrr.pick(&f.weights)
 		}
+	}
+	if len(f.ready) > 0 {
+		s.provider = unique.Make(f.ready[0].who(nil))
 	}
 	s.flowing().feed = f
 	return f, nil

@@ -68,12 +68,27 @@ func (q *Queue) keepResident(it *item, m *mtakit.Message, body mtakit.Body) bool
 		q.resident.Add(-n)
 		return false
 	}
-	it.m, it.body, it.charge = m, body, n
+	q.bring(it, m, body)
+	it.charge = n
 	return true
 }
 
 // residentOverhead is about what envelope and metadata of a message take.
 const residentOverhead = 1024
+
+// bring is what brings the envelope of a message into memory that was not there, and with it the body if body is not nil. release is the other way.
+func (q *Queue) bring(it *item, m *mtakit.Message, body mtakit.Body) {
+	it.m = m
+	q.envelopes.Inc()
+	if body != nil {
+		q.bringBody(it, body)
+	}
+}
+
+func (q *Queue) bringBody(it *item, body mtakit.Body) {
+	it.body = body
+	q.bodies.Inc()
+}
 
 // saved says whether the spool has what a restart must know of the message, but for its due time and tries.
 func (it *item) saved() bool { return it.stored && !it.changed }
@@ -92,6 +107,10 @@ func (q *Queue) shrink(it *item) {
 func (q *Queue) release(it *item) {
 	if it.body != nil {
 		it.body.Close()
+		q.bodies.Dec()
+	}
+	if it.m != nil {
+		q.envelopes.Dec()
 	}
 	q.resident.Add(-it.charge)
 	it.m, it.body, it.charge = nil, nil, 0

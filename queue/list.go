@@ -75,7 +75,7 @@ var schedOrders = map[string]func(*sched) int64{
 	},
 	"changed": func(s *sched) int64 { return int64(s.changed) },
 	"delayed": func(s *sched) int64 {
-		return int64(s.delayedByRate) + int64(s.delayedByReady) + int64(s.delayedByFull)
+		return int64(s.delayed.byRate) + int64(s.delayed.byReady) + int64(s.delayed.byFull)
 	},
 }
 
@@ -159,7 +159,7 @@ func (q *Queue) describe(s *sched, name string) (d ScheduledQueue, ok bool) {
 	full := s.name()
 	d = ScheduledQueue{
 		Name: name, Messages: int(s.live), Waiting: int(s.waiting), Due: s.dueLen(), Changed: now.Add(time.Duration(s.changed)*time.Second - up),
-		DelayedByRate: int(s.delayedByRate), DelayedByReady: int(s.delayedByReady), DelayedByFull: int(s.delayedByFull),
+		DelayedByRate: int(s.delayed.byRate), DelayedByReady: int(s.delayed.byReady), DelayedByFull: int(s.delayed.byFull),
 	}
 	var f *feed
 	var until time.Time

@@ -28,7 +28,7 @@ var readyOrders = map[string]func(*ready) int64{
 	"delivered":   func(r *ready) int64 { return r.delivered.Value() },
 	"deferred":    func(r *ready) int64 { return r.transfail.Value() },
 	"failed":      func(r *ready) int64 { return r.fail.Value() },
-	"full":        func(r *ready) int64 { return r.fullup.Value() },
+	"full":        func(r *ready) int64 { return r.full.Value() },
 }
 
 // ReadyQueues lists ready queues as ScheduledQueues lists scheduled ones. Sort is messages, connections, delivered, deferred, failed or full.
@@ -80,7 +80,7 @@ func (r *ready) describe() ReadyQueue {
 	now, p := r.q.now(), r.path.Load()
 	d := ReadyQueue{
 		Name: r.name, Source: p.Source.Name, Site: p.Site.Name, Protocol: r.proto.MetricsName(), Provider: p.ProviderName, MaxReady: p.MaxReady,
-		ConnectionLimit: p.ConnectionLimit.N, Delivered: r.delivered.Value(), Deferred: r.transfail.Value(), Failed: r.fail.Value(), Full: r.fullup.Value(),
+		ConnectionLimit: p.ConnectionLimit.N, Delivered: r.delivered.Value(), Deferred: r.transfail.Value(), Failed: r.fail.Value(), Full: r.full.Value(),
 		ConnectFailures: int(r.failures.Load()), Hold: r.hold(now),
 	}
 	r.mu.Lock()

@@ -1,165 +1,315 @@
 package queue
 
 import (
+	"time"
+
 	"github.com/mtakit/mtakit"
 )
 
-var families = []mtakit.MetricFamily{
-	{Name: "scheduled_count_total", Help: "messages in scheduled queues", Type: mtakit.GaugeType},
-	{Name: "scheduled_queue_count", Help: "scheduled queues in memory", Type: mtakit.GaugeType},
-	{Name: "deliver_message_latency_rollup", Help: "time of one delivery call", Type: mtakit.HistogramType, Labels: []string{"service"}},
-	{Name: "message_count", Help: "messages accepted or recovered that are not done", Type: mtakit.GaugeType},
-	{Name: "message_data_resident_bytes", Help: "bytes of messages in memory for their first attempt", Type: mtakit.GaugeType},
-	{Name: "messages_accepted_total", Help: "messages taken responsibility for since the start", Type: mtakit.CounterType},
-	{Name: "messages_recovered_total", Help: "messages found in the spool at start", Type: mtakit.CounterType},
-	{Name: "messages_done_total", Help: "messages delivered, bounced or expired since the start", Type: mtakit.CounterType},
-
-	{Name: "connection_count", Help: "open connections", Type: mtakit.GaugeType, Labels: []string{"service"}, Streamed: true},
-	{Name: "total_connection_count", Help: "outbound connections ever opened", Type: mtakit.CounterType, Labels: []string{"service"}, Streamed: true},
-	{Name: "ready_count", Help: "messages in ready queues", Type: mtakit.GaugeType, Labels: []string{"service"}, Streamed: true},
-	{Name: "ready_full", Help: "inserts refused because the ready queue was full", Type: mtakit.CounterType, Labels: []string{"service"}, Streamed: true},
-	{Name: "total_messages_delivered", Help: "recipients delivered to", Type: mtakit.CounterType, Labels: []string{"service"}, Streamed: true},
-	{Name: "total_messages_transfail", Help: "temporary failures of recipients", Type: mtakit.CounterType, Labels: []string{"service"}, Streamed: true},
-	{Name: "total_messages_fail", Help: "permanent failures of recipients", Type: mtakit.CounterType, Labels: []string{"service"}, Streamed: true},
-	{Name: "dispatcher_watchdog_aborted_total", Help: "sessions cut because they made no progress", Type: mtakit.CounterType, Labels: []string{"service"}, Streamed: true},
-	{Name: "scheduled_count", Help: "messages in a scheduled queue", Type: mtakit.GaugeType, Labels: []string{"queue"}, Streamed: true},
-	{Name: "delayed_due_to_message_rate_throttle", Help: "held back by the message rate of the queue", Type: mtakit.CounterType, Labels: []string{"queue"}, Streamed: true},
-	{Name: "delayed_due_to_throttle_insert_ready", Help: "held back by the ready callback", Type: mtakit.CounterType, Labels: []string{"queue"}, Streamed: true},
-	{Name: "delayed_due_to_ready_queue_full", Help: "held back because the ready queue was full", Type: mtakit.CounterType, Labels: []string{"queue"}, Streamed: true},
+// timings are histograms of what the engine does with each message.
+type timings struct {
+	resolve, insert, readyInsert  sampled
+	classify, tardiness, reinsert *mtakit.Histogram
 }
 
-// Families implements mtakit.Collector.
-func (q *Queue) Families() []mtakit.MetricFamily { return families }
+// sampled is a histogram of what takes about as long as to look at the clock: one message in sampleOf is measured, and counts for all of these.
+type sampled struct{ *mtakit.Histogram }
 
-// Collect implements mtakit.Collector. Queues are read a few hundred at a time, so that a scrape of a million holds up no mail.
+const sampleOf = 16
+
+// start begins to measure; zero is that this message is not.
+func (h sampled) start(q *Queue, id mtakit.ID) time.Duration {
+	if (id[3]^id[7]^id[15])%sampleOf != 0 { // of any version these bytes are as good as random
+		return 0
+	}
+	return q.uptime()
+}
+
+func (h sampled) end(q *Queue, start time.Duration) {
+	if start > 0 {
+		h.ObserveN(q.uptime()-start, sampleOf)
+	}
+}
+
+func newTimings() timings {
+	late := []float64{0.25, 0.5, 1, 2.5, 3, 5, 10, 15}
+	return timings{
+		resolve: sampled{mtakit.NewHistogram()}, insert: sampled{mtakit.NewHistogram()}, readyInsert: sampled{mtakit.NewHistogram()},
+		classify: mtakit.NewHistogram(), tardiness: mtakit.NewHistogram(late...), reinsert: mtakit.NewHistogram(append(late[:len(late):len(late)], 30, 45, 60, 90, 180, 360, 720)...),
+	}
+}
+
+// lateness is how long ago due was. What has always been due is not late.
+func lateness(now, due time.Time) time.Duration {
+	if due.IsZero() {
+		return 0
+	}
+	return max(0, now.Sub(due))
+}
+
+// metric is a family and how its samples are read.
+type metric struct {
+	mtakit.MetricFamily
+	collect func(q *Queue, yield func(mtakit.Sample) bool)
+}
+
+var metrics = []metric{
+	// Of the queue as a whole.
+	gauge("scheduled_count_total", "scheduled messages overall", func(q *Queue) int64 { return q.waiting.Value() }),
+	gauge("scheduled_queue_count", "scheduled queues in memory", func(q *Queue) int64 { return q.schedCount.Value() }),
+	gauge("scheduled_queue_maintainer_count", "queue maintainer tasks", func(q *Queue) int64 {
+		if !q.running.Load() || q.stopping.Load() {
+			return 0
+		}
+		return int64(len(q.shards))
+	}),
+	gauge("message_count", "message objects alive", func(q *Queue) int64 {
+		return q.accepted.Value() + q.recovered.Value() - q.done.Value() - q.left.Value()
+	}),
+	gauge("message_data_resident_count", "messages with body in memory", func(q *Queue) int64 { return q.bodies.Value() }),
+	gauge("message_meta_resident_count", "messages with metadata in memory", func(q *Queue) int64 { return q.envelopes.Value() }),
+	gauge("message_data_resident_bytes", "bytes of messages in memory for their first attempt", func(q *Queue) int64 { return q.resident.Load() }),
+	counter("messages_accepted_total", "messages taken responsibility for since the start", func(q *Queue) int64 { return q.accepted.Value() }),
+	counter("messages_recovered_total", "messages found in the spool at start", func(q *Queue) int64 { return q.recovered.Value() }),
+	counter("messages_done_total", "messages delivered, bounced or expired since the start", func(q *Queue) int64 { return q.done.Value() }),
+	pressured("memory_low_count", "times the low-memory threshold was crossed", func(q *Queue) int64 { return q.memory.LowCount.Value() }),
+	pressured("memory_over_limit_count", "times the soft limit was crossed", func(q *Queue) int64 { return q.memory.OverCount.Value() }),
+
+	histogram("queue_resolve_latency", "queue manager resolve time", func(q *Queue) *mtakit.Histogram { return q.timings.resolve.Histogram }),
+	histogram("queue_insert_latency", "queue manager insert time", func(q *Queue) *mtakit.Histogram { return q.timings.insert.Histogram }),
+	histogram("ready_queue_insert_latency", "ready queue insert time", func(q *Queue) *mtakit.Histogram { return q.timings.readyInsert.Histogram }),
+	histogram("bounce_classify_latency", "bounce classification time", func(q *Queue) *mtakit.Histogram { return q.timings.classify }),
+	histogram("timeq_pop_tardiness", "lateness of due messages when popped", func(q *Queue) *mtakit.Histogram { return q.timings.tardiness }),
+	histogram("timeq_reinsert_tardiness", "lateness when reinserted", func(q *Queue) *mtakit.Histogram { return q.timings.reinsert }),
+	{mtakit.MetricFamily{Name: "deliver_message_latency_rollup", Help: "time per delivery call; service = protocol", Type: mtakit.HistogramType,
+		Labels: []string{"service"}}, (*Queue).collectLatency},
+
+	{mtakit.MetricFamily{Name: "egress_source_health_suspended", Help: "1 while a source is auto-suspended", Type: mtakit.GaugeType,
+		Labels: []string{"source", "reason"}}, func(q *Queue, yield func(mtakit.Sample) bool) {
+		q.collectHealth(yield, func(st *healthState, now time.Time) int64 {
+			if st.until.After(now) {
+				return 1
+			}
+			return 0
+		})
+	}},
+	{mtakit.MetricFamily{Name: "egress_source_health_suspensions_total", Help: "transitions into auto-suspension", Type: mtakit.CounterType,
+		Labels: []string{"source", "reason"}}, func(q *Queue, yield func(mtakit.Sample) bool) {
+		q.collectHealth(yield, func(st *healthState, _ time.Time) int64 { return st.suspensions })
+	}},
+
+	// By ready queue.
+	byReady("connection_count", "open connections now", mtakit.GaugeType, func(c *readyCounts) int64 { return c.connections.Value() }),
+	byReady("total_connection_count", "outbound connections ever opened", mtakit.CounterType, func(c *readyCounts) int64 { return c.connected.Value() }),
+	byReady("ready_full", "inserts refused because the ready queue was full", mtakit.CounterType, func(c *readyCounts) int64 { return c.full.Value() }),
+	byReady("total_messages_delivered", "deliveries", mtakit.CounterType, func(c *readyCounts) int64 { return c.delivered.Value() }),
+	byReady("total_messages_transfail", "transient failures", mtakit.CounterType, func(c *readyCounts) int64 { return c.transfail.Value() }),
+	byReady("total_messages_fail", "permanent failures", mtakit.CounterType, func(c *readyCounts) int64 { return c.fail.Value() }),
+	byReady("dispatcher_watchdog_aborted_total", "dispatchers aborted for lack of progress", mtakit.CounterType, func(c *readyCounts) int64 {
+		return c.aborted.Value()
+	}),
+	streamed("ready_count", "messages in ready queue", mtakit.GaugeType, (*Queue).collectReadyCount, "service"),
+
+	// By scheduled queue.
+	bySched("scheduled_count", "scheduled messages per queue", mtakit.GaugeType, func(r *row) (int64, bool) { return int64(r.waiting), true }),
+	bySched("delayed_due_to_message_rate_throttle", "put back because of the message rate limit", mtakit.CounterType, func(r *row) (int64, bool) {
+		return int64(r.delayed.byRate), r.delayed.byRate > 0
+	}),
+	bySched("delayed_due_to_throttle_insert_ready", "put back by the throttle event", mtakit.CounterType, func(r *row) (int64, bool) {
+		return int64(r.delayed.byReady), r.delayed.byReady > 0
+	}),
+	bySched("delayed_due_to_ready_queue_full", "put back because the ready queue was full", mtakit.CounterType, func(r *row) (int64, bool) {
+		return int64(r.delayed.byFull), r.delayed.byFull > 0
+	}),
+
+	// By what scheduled queues have in common.
+	streamed("scheduled_by_domain", "scheduled messages per domain", mtakit.GaugeType, func(q *Queue, yield func(mtakit.Sample) bool) {
+		sumBy(q.eachSched, maxKeys, func(r *row) (string, int64, bool) { return r.Domain, int64(r.waiting), true }, sample1(yield))
+	}, "domain"),
+	streamed("scheduled_by_tenant", "scheduled messages per tenant", mtakit.GaugeType, func(q *Queue, yield func(mtakit.Sample) bool) {
+		sumBy(q.eachSched, maxKeys, func(r *row) (string, int64, bool) { return r.Tenant, int64(r.waiting), r.Tenant != "" }, sample1(yield))
+	}, "tenant"),
+	streamed("scheduled_by_tenant_campaign", "scheduled messages per tenant and campaign", mtakit.GaugeType, func(q *Queue, yield func(mtakit.Sample) bool) {
+		sumBy(q.eachSched, maxKeys, func(r *row) ([2]string, int64, bool) {
+			return [2]string{r.Tenant, r.Campaign}, int64(r.waiting), r.Campaign != ""
+		}, sample2(yield))
+	}, "tenant", "campaign"),
+	streamed("queued_count_by_provider", "scheduled + ready messages", mtakit.GaugeType, func(q *Queue, yield func(mtakit.Sample) bool) {
+		sumBy(q.eachSched, maxKeys, func(r *row) (string, int64, bool) { return r.who(), int64(r.live), true }, sample1(yield))
+	}, "provider"),
+	streamed("queued_count_by_provider_and_pool", "scheduled + ready messages, split by pool", mtakit.GaugeType, func(q *Queue, yield func(mtakit.Sample) bool) {
+		sumBy(q.eachSched, maxKeys, func(r *row) ([2]string, int64, bool) { return [2]string{r.who(), r.pool()}, int64(r.live), true }, sample2(yield))
+	}, "provider", "pool"),
+
+	// By what ready queues have in common.
+	streamed("connection_count_by_provider", "open outbound connections", mtakit.GaugeType, func(q *Queue, yield func(mtakit.Sample) bool) {
+		sumBy(q.eachReady, maxKeys, func(r *ready) (string, int64, bool) { return r.who(nil), r.connections.Value(), true }, sample1(yield))
+	}, "provider"),
+	streamed("connection_count_by_provider_and_pool", "open outbound connections, split by pool", mtakit.GaugeType, func(q *Queue, yield func(mtakit.Sample) bool) {
+		sumBy(q.eachReady, maxKeys, func(r *ready) ([2]string, int64, bool) {
+			return [2]string{r.who(nil), r.pool}, r.connections.Value(), true
+		}, sample2(yield))
+	}, "provider", "pool"),
+	byProvider("total_messages_delivered_by_provider", "deliveries", func(o *outcomes) *mtakit.Counter { return &o.delivered }),
+	byProvider("total_messages_transfail_by_provider", "transient failures", func(o *outcomes) *mtakit.Counter { return &o.transfail }),
+	byProvider("total_messages_fail_by_provider", "permanent failures", func(o *outcomes) *mtakit.Counter { return &o.fail }),
+	bySource("total_messages_delivered_by_provider_and_source", "deliveries", func(o *outcomes) *mtakit.Counter { return &o.delivered }),
+	bySource("total_messages_transfail_by_provider_and_source", "transient failures", func(o *outcomes) *mtakit.Counter { return &o.transfail }),
+	bySource("total_messages_fail_by_provider_and_source", "permanent failures", func(o *outcomes) *mtakit.Counter { return &o.fail }),
+}
+
+func single(name, help string, typ mtakit.MetricType, value func(*Queue) int64) metric {
+	return metric{mtakit.MetricFamily{Name: name, Help: help, Type: typ}, func(q *Queue, yield func(mtakit.Sample) bool) {
+		yield(mtakit.Sample{Value: float64(value(q))})
+	}}
+}
+
+func gauge(name, help string, value func(*Queue) int64) metric {
+	return single(name, help, mtakit.GaugeType, value)
+}
+
+func counter(name, help string, value func(*Queue) int64) metric {
+	return single(name, help, mtakit.CounterType, value)
+}
+
+// pressured is a counter that there is while memory is watched.
+func pressured(name, help string, value func(*Queue) int64) metric {
+	return metric{mtakit.MetricFamily{Name: name, Help: help, Type: mtakit.CounterType}, func(q *Queue, yield func(mtakit.Sample) bool) {
+		if q.memory != nil {
+			yield(mtakit.Sample{Value: float64(value(q))})
+		}
+	}}
+}
+
+func histogram(name, help string, of func(*Queue) *mtakit.Histogram) metric {
+	return metric{mtakit.MetricFamily{Name: name, Help: help, Type: mtakit.HistogramType}, func(q *Queue, yield func(mtakit.Sample) bool) {
+		yield(mtakit.Sample{Histogram: of(q)})
+	}}
+}
+
+// streamed is a family that may have a series for each queue. It has those of the queues that there are; a queue that is forgotten takes its series
+// along.
+func streamed(name, help string, typ mtakit.MetricType, collect func(*Queue, func(mtakit.Sample) bool), labels ...string) metric {
+	return metric{mtakit.MetricFamily{Name: name, Help: help, Type: typ, Labels: labels, Streamed: true}, collect}
+}
+
+func byReady(name, help string, typ mtakit.MetricType, value func(*readyCounts) int64) metric {
+	return streamed(name, help, typ, func(q *Queue, yield func(mtakit.Sample) bool) {
+		add := sample1(yield)
+		ok := true
+		q.tallies.rollups(func(proto string, r *rollup) bool {
+			ok = add(proto, value(&r.readyCounts))
+			return ok
+		})
+		if ok {
+			q.eachReady(func(r *ready) bool { return add(r.service, value(&r.readyCounts)) })
+		}
+	}, "service")
+}
+
+func bySched(name, help string, typ mtakit.MetricType, value func(*row) (int64, bool)) metric {
+	return streamed(name, help, typ, func(q *Queue, yield func(mtakit.Sample) bool) {
+		add := sample1(yield)
+		q.eachSched(func(r *row) bool {
+			n, ok := value(r)
+			return !ok || add(r.text, n)
+		})
+	}, "queue")
+}
+
+func byProvider(name, help string, of func(*outcomes) *mtakit.Counter) metric {
+	return streamed(name, help, mtakit.CounterType, func(q *Queue, yield func(mtakit.Sample) bool) {
+		add := sample1(yield)
+		q.tallies.byName.slots.each(&q.tallies.mu, func(t *tally) bool { return add(t.tallyKey.provider, of(&t.outcomes).Value()) })
+	}, "provider")
+}
+
+func bySource(name, help string, of func(*outcomes) *mtakit.Counter) metric {
+	return streamed(name, help, mtakit.CounterType, func(q *Queue, yield func(mtakit.Sample) bool) {
+		labels := make([]string, 3)
+		q.tallies.bySource.slots.each(&q.tallies.mu, func(t *tally) bool {
+			labels[0], labels[1], labels[2] = t.tallyKey.provider, t.source, t.pool
+			return yield(mtakit.Sample{Labels: labels, Value: float64(of(&t.outcomes).Value())})
+		})
+	}, "provider", "source", "pool")
+}
+
+// sample1 and sample2 yield samples of one and of two labels.
+func sample1(yield func(mtakit.Sample) bool) func(string, int64) bool {
+	labels := make([]string, 1)
+	return func(label string, n int64) bool {
+		labels[0] = label
+		return yield(mtakit.Sample{Labels: labels, Value: float64(n)})
+	}
+}
+
+func sample2(yield func(mtakit.Sample) bool) func([2]string, int64) bool {
+	labels := make([]string, 2)
+	return func(two [2]string, n int64) bool {
+		labels[0], labels[1] = two[0], two[1]
+		return yield(mtakit.Sample{Labels: labels, Value: float64(n)})
+	}
+}
+
+// Families implements [mtakit.Collector].
+func (q *Queue) Families() []mtakit.MetricFamily {
+	all := make([]mtakit.MetricFamily, len(metrics))
+	for i := range metrics {
+		all[i] = metrics[i].MetricFamily
+	}
+	return all
+}
+
+// Collect implements [mtakit.Collector]. Queues are read some at a time, so that a scrape of a million holds up no mail.
 func (q *Queue) Collect(family string, yield func(mtakit.Sample) bool) {
-	one := func(v int64) { yield(mtakit.Sample{Value: float64(v)}) }
-	switch family {
-	case "scheduled_count_total":
-		one(q.waiting.Value())
-	case "scheduled_queue_count":
-		one(q.schedCount.Value())
-	case "message_count":
-		one(q.accepted.Value() + q.recovered.Value() - q.done.Value())
-	case "message_data_resident_bytes":
-		one(q.resident.Load())
-	case "messages_accepted_total":
-		one(q.accepted.Value())
-	case "messages_recovered_total":
-		one(q.recovered.Value())
-	case "messages_done_total":
-		one(q.done.Value())
-	case "deliver_message_latency_rollup":
-		yield(mtakit.Sample{Labels: []string{"smtp_client"}, Histogram: q.latency})
-	case "scheduled_count":
-		q.collectSched(yield, func(s *sched) (int64, bool) { return int64(s.waiting), true })
-	case "delayed_due_to_message_rate_throttle":
-		q.collectSched(yield, func(s *sched) (int64, bool) { return int64(s.delayedByRate), s.delayedByRate > 0 })
-	case "delayed_due_to_throttle_insert_ready":
-		q.collectSched(yield, func(s *sched) (int64, bool) { return int64(s.delayedByReady), s.delayedByReady > 0 })
-	case "delayed_due_to_ready_queue_full":
-		q.collectSched(yield, func(s *sched) (int64, bool) { return int64(s.delayedByFull), s.delayedByFull > 0 })
-	default:
-		if value := readyMetrics[family]; value != nil {
-			q.collectReady(yield, value)
+	for i := range metrics {
+		if metrics[i].Name == family {
+			metrics[i].collect(q, yield)
 		}
 	}
 }
 
-var readyMetrics = map[string]func(*ready) int64{
-	"connection_count":                  func(r *ready) int64 { return r.connections.Value() },
-	"total_connection_count":            func(r *ready) int64 { return r.connectionsTotal.Value() },
-	"ready_full":                        func(r *ready) int64 { return r.fullup.Value() },
-	"total_messages_delivered":          func(r *ready) int64 { return r.delivered.Value() },
-	"total_messages_transfail":          func(r *ready) int64 { return r.transfail.Value() },
-	"total_messages_fail":               func(r *ready) int64 { return r.fail.Value() },
-	"dispatcher_watchdog_aborted_total": func(r *ready) int64 { return r.aborted.Value() },
-	"ready_count": func(r *ready) int64 {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		return int64(r.lanes.n + r.reserved)
-	},
+func (q *Queue) collectLatency(yield func(mtakit.Sample) bool) {
+	q.tallies.rollups(func(proto string, r *rollup) bool {
+		return yield(mtakit.Sample{Labels: []string{proto}, Histogram: r.latency})
+	})
 }
 
-// collectSched yields a value for each scheduled queue.
-func (q *Queue) collectSched(yield func(mtakit.Sample) bool, value func(*sched) (int64, bool)) {
-	type row struct {
-		name mtakit.QueueName
-		v    int64
-	}
-	rows := make([]row, 0, 256)
-	label := make([]string, 1)
-	for _, sh := range q.shards {
-		for pos := 0; ; {
-			rows = rows[:0]
-			sh.mu.Lock()
-			end := min(pos+cap(rows), len(sh.scheds))
-			for _, s := range sh.scheds[pos:end] {
-				if s == nil {
-					continue
-				}
-				if v, ok := value(s); ok {
-					rows = append(rows, row{s.name(), v})
-				}
-			}
-			done := end == len(sh.scheds)
-			pos = end
-			sh.mu.Unlock()
-			for _, r := range rows {
-				label[0] = r.name.String()
-				if !yield(mtakit.Sample{Labels: label, Value: float64(r.v)}) {
-					return
-				}
-			}
-			if done {
-				break
-			}
-		}
-	}
-}
-
-// remember keeps what a ready queue that is forgotten has counted. It is called with readyMu held.
-func (q *Queue) remember(r *ready) {
-	proto := r.proto.MetricsName()
-	p := q.past[proto]
-	if p == nil {
-		p = &ready{}
-		q.past[proto] = p
-	}
-	p.connectionsTotal.Add(r.connectionsTotal.Value())
-	p.fullup.Add(r.fullup.Value())
-	p.delivered.Add(r.delivered.Value())
-	p.transfail.Add(r.transfail.Value())
-	p.fail.Add(r.fail.Value())
-	p.aborted.Add(r.aborted.Value())
-}
-
-// collectReady yields a value for each ready queue, and their sum for each protocol. What ready queues that have been forgotten counted stays in the
-// sum.
-func (q *Queue) collectReady(yield func(mtakit.Sample) bool, value func(*ready) int64) {
-	q.readyMu.Lock()
-	all := make([]*ready, 0, len(q.ready))
-	for _, r := range q.ready {
-		all = append(all, r)
-	}
-	sums := map[string]int64{"smtp_client": 0}
-	for proto, r := range q.past {
-		sums[proto] = value(r)
-	}
-	q.readyMu.Unlock()
-	label := make([]string, 1)
-	for _, r := range all {
-		v := value(r)
-		proto := r.proto.MetricsName()
-		sums[proto] += v
-		label[0] = proto + ":" + r.name
-		if !yield(mtakit.Sample{Labels: label, Value: float64(v)}) {
+// collectReadyCount has the sums at the end: they are of what was shown.
+func (q *Queue) collectReadyCount(yield func(mtakit.Sample) bool) {
+	sums := make(map[string]int64)
+	q.tallies.rollups(func(proto string, _ *rollup) bool {
+		sums[proto] = 0
+		return true
+	})
+	add, ok := sample1(yield), true
+	q.eachReady(func(r *ready) bool {
+		n := int64(r.len())
+		sums[r.proto.MetricsName()] += n
+		ok = add(r.service, n)
+		return ok
+	})
+	for proto, n := range sums {
+		if ok = ok && add(proto, n); !ok {
 			return
 		}
 	}
-	for proto, v := range sums {
-		label[0] = proto
-		if !yield(mtakit.Sample{Labels: label, Value: float64(v)}) {
+}
+
+func (q *Queue) collectHealth(yield func(mtakit.Sample) bool, value func(*healthState, time.Time) int64) {
+	type state struct {
+		healthKey
+		n int64
+	}
+	var all []state
+	now, h := q.now(), &q.sourceHealth
+	h.mu.Lock()
+	for k, st := range h.m {
+		all = append(all, state{k, value(st, now)})
+	}
+	h.mu.Unlock()
+	for _, s := range all {
+		if !yield(mtakit.Sample{Labels: []string{s.source, s.kind}, Value: float64(s.n)}) {
 			return
 		}
 	}

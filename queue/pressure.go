@@ -82,6 +82,7 @@ func (q *Queue) shrinkData(it *item) {
 	if it.body != nil {
 		it.body.Close()
 		it.body = nil
+		q.bodies.Dec()
 	}
 	if it.charge > residentOverhead {
 		q.resident.Add(residentOverhead - it.charge)

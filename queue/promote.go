@@ -16,13 +16,14 @@ func (q *Queue) promoteNow(s *sched, it *item) bool {
 	if f == nil || !f.simple || !q.rules.clear(s) || q.stopping.Load() || q.unhealthy() != nil {
 		return false
 	}
-	now := q.now()
+	now, start := q.now(), q.timings.readyInsert.start(q, it.id)
 	if !f.valid(q, s, now) || it.age(now) >= f.conf.MaxAge.Std() ||
 		q.cfg.Policy.Settings != nil && f.conf.stale(q.uptime(), f.epoch) { // the long way renews it
 		return false
 	}
 	it.pass(ownedBySched, ownedByPromotion)
 	if q.enterOne(s, it, f, now) {
+		q.timings.readyInsert.end(q, start)
 		return true
 	}
 	it.pass(ownedByPromotion, ownedBySched)
@@ -94,7 +95,7 @@ func (q *Queue) promote(ctx context.Context, s *sched, it *item) (blocked bool) 
 		}
 		if wait > 0 {
 			s.shard.mu.Lock()
-			s.delayedByRate++
+			s.delayed.byRate++
 			s.shard.mu.Unlock()
 			q.putBack(s, it, wait)
 			return true
@@ -138,7 +139,7 @@ func (q *Queue) askReady(ctx context.Context, s *sched, it *item) bool {
 		q.bounce(it, ownedByPromotion, reject.Response, "")
 	case errors.As(err, &delay):
 		s.shard.mu.Lock()
-		s.delayedByReady++
+		s.delayed.byReady++
 		s.shard.mu.Unlock()
 		wait := patient(delay.For)
 		q.requeue(ctx, it, ownedByPromotion, requeue{
@@ -218,7 +219,7 @@ func (q *Queue) insert(ctx context.Context, s *sched, it *item, f *feed) (entere
 	}
 	if len(full) > 0 {
 		s.shard.mu.Lock()
-		s.delayedByFull++
+		s.delayed.byFull++
 		s.shard.mu.Unlock()
 		wait := time.Minute
 		for _, r := range full {
@@ -247,6 +248,7 @@ func sooner(a, b time.Duration) time.Duration {
 
 // putBack returns a message to the front of its due list, and lets the queue rest for so long. It is called by the promotion that has the queue.
 func (q *Queue) putBack(s *sched, it *item, wait time.Duration) {
+	q.timings.reinsert.Observe(lateness(q.now(), it.due))
 	s.shard.mu.Lock()
 	defer s.shard.mu.Unlock()
 	it.pass(ownedByPromotion, ownedBySched)

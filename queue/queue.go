@@ -156,9 +156,10 @@ type Queue struct {
 	shards  []*shard
 	work    workList
 
-	readyMu sync.Mutex
-	ready   map[string]*ready
-	past    map[string]*ready // by protocol: what forgotten ready queues have counted
+	readyMu    sync.Mutex
+	ready      map[string]*ready
+	readySlots slots[*ready]
+	tallies    tallies
 
 	refreshMu  sync.Mutex
 	refreshing map[any]bool
@@ -179,8 +180,11 @@ type Queue struct {
 	waiting, schedCount             mtakit.Counter
 	promoting                       atomic.Int64
 	sweeps                          atomic.Uint32
-	resident                        atomic.Int64
-	latency                         *mtakit.Histogram
+	timings                         timings
+
+	// What is in memory of messages. It is counted together.
+	resident          atomic.Int64 // bytes, of first attempts
+	bodies, envelopes mtakit.Counter
 
 	records sync.Pool // of *mtakit.Record, which are large
 }
@@ -191,8 +195,8 @@ func New(cfg Config) (*Queue, error) {
 		return nil, err
 	}
 	q := &Queue{cfg: cfg, log: cfg.Log, now: cfg.Now, born: time.Now(), seed: cfg.Seed, throttles: cfg.Throttles, defaultPath: mtakit.DefaultPathConfig(),
-		ready: make(map[string]*ready), past: make(map[string]*ready), refreshing: make(map[any]bool), scanDone: make(chan struct{}),
-		latency: mtakit.NewHistogram()}
+		ready: make(map[string]*ready), refreshing: make(map[any]bool), scanDone: make(chan struct{}),
+		timings: newTimings()}
 	if q.throttles == nil {
 		q.throttles = gcra.NewStore()
 	}
@@ -200,6 +204,7 @@ func New(cfg Config) (*Queue, error) {
 		q.localThrottles = true
 	}
 	q.refunder, _ = q.throttles.(mtakit.Refunder)
+	q.tallies.protocol("smtp_client") // there from the beginning
 	q.pacer, _ = cfg.Record.(mtakit.Pacer)
 	q.flusher, _ = cfg.Record.(mtakit.Flusher)
 	if b, ok := cfg.Record.(mtakit.BodyRecorder); ok {
@@ -501,7 +506,9 @@ func (q *Queue) submit(ctx context.Context, batch []mtakit.Submission, d mtakit.
 		}
 	}
 	for i, b := range batch {
+		start := q.timings.insert.start(q, items[i].id)
 		q.accept(items[i], b, d)
+		q.timings.insert.end(q, start)
 	}
 	return nil
 }
@@ -531,6 +538,7 @@ func (q *Queue) admit(ctx context.Context, b mtakit.Submission) (*item, error) {
 	if due := m.Schedule.Adjust(later(m.Due, q.now())); m.Schedule != nil && due.After(q.now()) {
 		m.Due = due
 	}
+	start := q.timings.resolve.start(q, m.ID)
 	s := q.hold(m.Queue)
 	if m.Queue != nullQueue {
 		if _, err := q.confOf(ctx, s); err != nil {
@@ -538,6 +546,7 @@ func (q *Queue) admit(ctx context.Context, b mtakit.Submission) (*item, error) {
 			return nil, fmt.Errorf("queue: settings of %s: %w", m.Queue, err)
 		}
 	}
+	q.timings.resolve.end(q, start)
 	it := &item{id: m.ID, sched: s, tries: m.Tries, due: m.Due, m: m}
 	return it, nil
 }
@@ -555,13 +564,13 @@ func (q *Queue) accept(it *item, b mtakit.Submission, d mtakit.Durability) {
 	q.accepted.Inc()
 	q.recordReception(it, b.Body)
 	if b.Message.Queue == nullQueue {
-		it.m, it.body = b.Message, b.Body
+		q.bring(it, b.Message, b.Body)
 		q.gone(it, ownedByReception)
 		return
 	}
 	s := it.sched
 	if it.due.After(q.now()) {
-		it.m, it.body = b.Message, b.Body
+		q.bring(it, b.Message, b.Body)
 		q.park(q.workCtx, it, ownedByReception, Reasons{Received})
 		return
 	}

@@ -18,6 +18,7 @@ type ready struct {
 	name   string
 	domain string // that the path was asked for
 	proto  mtakit.Protocol
+	pool   string // of the queue that it was made for
 
 	path    atomic.Pointer[mtakit.Path]
 	fetched atomic.Int64  // when, by uptime
@@ -39,11 +40,8 @@ type ready struct {
 
 	live map[*session]struct{} // guarded by mu
 
-	// Metrics.
-	connections, connectionsTotal      mtakit.Counter
-	delivered, transfail, fail, fullup mtakit.Counter
-	aborted                            mtakit.Counter             // by the watchdog
-	state                              atomic.Pointer[readyState] // why it doesn't open sessions; nil is: nothing stops it
+	readyCount
+	state atomic.Pointer[readyState] // why it doesn't open sessions; nil is: nothing stops it
 }
 
 // readyState is a reason for which a ready queue is slower than it would be.
@@ -72,7 +70,7 @@ func (r *ready) admits(s *sched) readyAnswer {
 	case r.lanes.n+r.reserved < limit, !r.lanes.has(s) && len(r.lanes.byName) < limit:
 		return readyOK
 	}
-	r.fullup.Inc()
+	r.countFull()
 	return readyFull
 }
 
@@ -317,7 +315,7 @@ func (q *Queue) readyFor(ctx context.Context, s *sched, c *conf, src *mtakit.Sou
 		return nil, err
 	}
 	r = &ready{
-		q: q, name: name, domain: domain, proto: c.Protocol, inRoom: make(map[*sched]struct{}),
+		q: q, name: name, domain: domain, proto: c.Protocol, pool: c.pool, inRoom: make(map[*sched]struct{}),
 		live: make(map[*session]struct{}), idleAt: q.uptime(),
 	}
 	r.path.Store(p)
@@ -330,6 +328,8 @@ func (q *Queue) readyFor(ctx context.Context, s *sched, c *conf, src *mtakit.Sou
 		return other, nil
 	}
 	q.ready[name] = r
+	r.slot = q.readySlots.add(r)
+	r.beginCounting(c)
 	return r, nil
 }
 
@@ -415,7 +415,8 @@ func (q *Queue) reapReady(idle time.Duration) {
 		case r.lanes.n == 0 && r.reserved == 0 && r.sessions == 0 && !r.shutLocked() && q.uptime()-r.idleAt >= idle:
 			r.closed = true
 			delete(q.ready, name)
-			q.remember(r)
+			q.readySlots.remove(r.slot)
+			r.endCounting()
 			room = append(room, r.emptyRoom()...)
 		}
 		r.mu.Unlock()

@@ -116,7 +116,7 @@ func (q *Queue) recordDelayed(it *item, why Reasons) {
 		if err != nil {
 			return // it is reported when its time comes
 		}
-		it.m = m
+		q.bring(it, m, nil)
 	}
 	if len(why) == 1 && why[0] == Received && it.m.Schedule != nil {
 		why = why.with(ScheduledForLater)
@@ -131,5 +131,8 @@ func (q *Queue) classify(r mtakit.Response) mtakit.Class {
 	if q.cfg.Classify == nil {
 		return ""
 	}
-	return q.cfg.Classify.Classify(r)
+	start := q.uptime()
+	class := q.cfg.Classify.Classify(r)
+	q.timings.classify.Observe(q.uptime() - start)
+	return class
 }

@@ -326,7 +326,7 @@ func (q *Queue) load(ctx context.Context, it *item, from owner) *mtakit.Message 
 		q.lost(ctx, it, from, err)
 		return nil
 	}
-	it.m = m
+	q.bring(it, m, nil)
 	return m
 }
 

@@ -4,6 +4,7 @@ import (
 	"math"
 	"sync/atomic"
 	"time"
+	"unique"
 
 	"github.com/mtakit/mtakit"
 	"github.com/mtakit/mtakit/internal/intern"
@@ -27,9 +28,8 @@ type sched struct {
 	wrr     wrr    // which source is next
 	state   schedState
 
-	delayedByRate  uint32 // metrics
-	delayedByReady uint32
-	delayedByFull  uint32
+	provider unique.Handle[string] // who takes the mail, for metrics: what path or site was called when last looked up; zero is not known
+	delayed  delayed
 }
 
 // flow is what a scheduled queue needs while something of it is on its way.

@@ -121,7 +121,7 @@ func (s *session) closeConn() {
 	if c := s.conn; c != nil {
 		s.setPhase("Closing")
 		s.conn, s.sent, s.lastTo = nil, 0, nil
-		s.r.connections.Dec()
+		s.r.countClosed()
 		c.Close()
 	}
 }
@@ -205,7 +205,7 @@ func (s *session) ready(ctx context.Context, it *item, d *delivery) bool {
 			s.q.lost(ctx, it, ownedBySession, err)
 			return false
 		}
-		it.body = b
+		s.q.bringBody(it, b)
 	}
 	d.todo, d.first, d.rates = len(m.To), mtakit.Response{}, nil
 	d.batch(it, s.r.path.Load().MaxRecipientsPerBatch)
@@ -254,13 +254,12 @@ func (s *session) connect(ctx context.Context) bool {
 func (s *session) connected(conn mtakit.Session) {
 	s.conn, s.sent = conn, 0
 	s.r.failures.Store(0)
-	s.r.connections.Inc()
-	s.r.connectionsTotal.Inc()
+	s.r.countOpened()
 }
 
 // failed counts an attempt of the message in hand as a temporary failure.
 func (s *session) failed(ctx context.Context, text string) {
-	s.r.transfail.Add(int64(len(s.cur.m.To)))
+	s.r.count(s.cur.sched, mtakit.TransientFailure, len(s.cur.m.To))
 	s.q.fail(ctx, s.cur, ownedBySession, mtakit.Response{Code: 400, Text: mtakit.Internal + text}, nil, failure{r: s.r, conn: s.conn})
 	s.cur = nil
 }
@@ -272,11 +271,11 @@ func (s *session) bulk(ctx context.Context, resp mtakit.Response, why Reason) {
 		if m == nil {
 			return
 		}
+		kind := mtakit.TransientFailure
 		if resp.Permanent() {
-			s.r.fail.Add(int64(len(m.To)))
-		} else {
-			s.r.transfail.Add(int64(len(m.To)))
+			kind = mtakit.Bounce
 		}
+		s.r.count(it.sched, kind, len(m.To))
 		s.q.fail(ctx, it, ownedBySession, resp, Reasons{why}, failure{r: s.r})
 	})
 }

@@ -154,6 +154,7 @@ func (sh *shard) step(buf []wheel.Item) time.Duration {
 	due, next := sh.time.Pop(now.Unix(), buf[:0])
 	sh.next = next
 	for _, e := range due {
+		q.timings.tardiness.Observe(lateness(now, dueTime(e.Due)))
 		it := sh.revive(e, ownedBySched)
 		sh.ripe(it.sched, it)
 	}

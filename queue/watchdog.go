@@ -40,7 +40,7 @@ func (q *Queue) watch() (busy bool) {
 			if !s.progress.check(up, limit) {
 				continue
 			}
-			r.aborted.Inc()
+			r.countAborted()
 			if cut := s.cut.Load(); cut != nil {
 				(*cut)(errWatchdog)
 			}

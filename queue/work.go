@@ -91,7 +91,11 @@ func (w *workList) promote(s *sched, it *item) (blocked bool) {
 			blocked = false
 		}
 	}()
-	return w.q.promote(w.q.workCtx, s, it)
+	start := w.q.timings.readyInsert.start(w.q, it.id)
+	if blocked = w.q.promote(w.q.workCtx, s, it); !blocked {
+		w.q.timings.readyInsert.end(w.q, start)
+	}
+	return blocked
 }
 
 // stop lets no worker begin another turn.

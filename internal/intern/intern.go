@@ -6,12 +6,13 @@
 //	name = t.Name(n)
 //	t.Release(n)         // forgotten when released as often as acquired
 //
-// A name costs its bytes, 40 in a slab and 4 to 8 in an index. Numbers are small and are used again, so that a slice can be
+// A name costs its text, 40 bytes in a slab and 4 to 8 in an index. Numbers are small and are used again, so that a slice can be
 // indexed by them. A Table has no goroutine; one goroutine uses it at a time.
 package intern
 
 import (
 	"hash/maphash"
+	"strings"
 
 	"github.com/mtakit/mtakit"
 )
@@ -28,7 +29,7 @@ type Table struct {
 
 // Ref is a name in a table, or free with the next free one in refs. Reading the name needs no lock, whatever else is done with the table.
 type Ref struct {
-	text string    // campaign, tenant, domain and routing in one string
+	text string    // as it is written: campaign:tenant@domain!routing
 	ends [3]uint32 // where the first three end
 	hash uint32
 	refs uint32
@@ -37,8 +38,21 @@ type Ref struct {
 // Name returns the name as [Table.Name] does.
 func (r *Ref) Name() mtakit.QueueName {
 	s, e := r.text, r.ends
-	return mtakit.QueueName{Campaign: s[:e[0]], Tenant: s[e[0]:e[1]], Domain: s[e[1]:e[2]], Routing: s[e[2]:]}
+	q := mtakit.QueueName{Campaign: s[:e[0]], Tenant: s[e[0]:e[1]], Domain: s[e[1]:e[2]], Routing: s[e[2]:]}
+	if q.Campaign != "" {
+		q.Tenant = q.Tenant[len(":"):]
+	}
+	if e[1] > 0 {
+		q.Domain = q.Domain[len("@"):]
+	}
+	if q.Routing != "" {
+		q.Routing = q.Routing[len("!"):]
+	}
+	return q
 }
+
+// String is [mtakit.QueueName.String] of the name, at no cost. It stays valid after the name has been released.
+func (r *Ref) String() string { return r.text }
 
 // perChunk times the 40 bytes of a Ref is a whole number of pages.
 const perChunk = 1024
@@ -141,11 +155,20 @@ func (t *Table) unindex(n uint32) {
 }
 
 func newRef(q mtakit.QueueName, hash uint32) Ref {
-	r := Ref{text: q.Campaign + q.Tenant + q.Domain + q.Routing, hash: hash, refs: 1}
-	end := 0
-	for i, s := range [...]string{q.Campaign, q.Tenant, q.Domain} {
-		end += len(s)
-		r.ends[i] = uint32(end)
+	text := q.String()
+	if len(text) == len(q.Domain) { // it is no copy
+		text = strings.Clone(text)
+	}
+	r := Ref{text: text, hash: hash, refs: 1}
+	if q.Campaign != "" {
+		r.ends[0] = uint32(len(q.Campaign))
+		r.ends[1] = r.ends[0] + uint32(len(":")+len(q.Tenant))
+	} else {
+		r.ends[1] = uint32(len(q.Tenant))
+	}
+	r.ends[2] = r.ends[1] + uint32(len(q.Domain))
+	if r.ends[1] > 0 {
+		r.ends[2] += uint32(len("@"))
 	}
 	return r
 }

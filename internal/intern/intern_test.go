@@ -21,6 +21,7 @@ func TestTable(t *testing.T) {
 	// The same text in other places is another name.
 	names := []mtakit.QueueName{
 		{}, {Campaign: "a"}, {Tenant: "a"}, {Domain: "a"}, {Routing: "a"}, {Campaign: "a", Tenant: "b"}, {Tenant: "ab"},
+		{Campaign: "a", Routing: "b"}, {Campaign: "a", Domain: "b"}, {Tenant: "a", Routing: "b"}, {Campaign: "c", Tenant: "t", Domain: "d", Routing: "r"},
 		{Campaign: strings.Repeat("x", 70_000), Tenant: "\x00", Domain: "\xff@:!", Routing: "ü"},
 	}
 	nums := map[uint32]bool{}
@@ -28,6 +29,9 @@ func TestTable(t *testing.T) {
 		n := tab.Acquire(q)
 		if got := tab.Name(n); got != q {
 			t.Errorf("Name = %.80q, want %.80q", got, q)
+		}
+		if got := tab.Ref(n).String(); got != q.String() {
+			t.Errorf("String = %.80q, want %.80q", got, q.String())
 		}
 		if tab.Acquire(q) != n {
 			t.Errorf("%.80q has two numbers", q)
@@ -69,7 +73,7 @@ func TestShares(t *testing.T) {
 	n := tab.Acquire(name("c:t@d!r"))
 	a, b := tab.Name(n), tab.Name(n)
 	if unsafe.StringData(a.Campaign) != unsafe.StringData(b.Campaign) ||
-		uintptr(unsafe.Pointer(unsafe.StringData(a.Routing)))-uintptr(unsafe.Pointer(unsafe.StringData(a.Campaign))) != 3 {
+		uintptr(unsafe.Pointer(unsafe.StringData(a.Routing)))-uintptr(unsafe.Pointer(unsafe.StringData(a.Campaign))) != 6 {
 		t.Error("the parts of the name are not in one place")
 	}
 }
@@ -80,7 +84,7 @@ func TestAllocs(t *testing.T) {
 	tab.Acquire(q)
 	if n := testing.AllocsPerRun(1000, func() {
 		n := tab.Acquire(q)
-		if tab.Name(n).Domain != "example.com" {
+		if tab.Name(n).Domain != "example.com" || tab.Ref(n).String() == "" {
 			t.Fatal("wrong name")
 		}
 		tab.Release(n)
