@@ -22,6 +22,7 @@ var edges = map[string]string{
 // homes are the packages that import a module, with those below them; everything else goes through them.
 var homes = map[string][]string{
 	"github.com/alecthomas/kong":         {"examples"},
+	"github.com/coder/websocket":         {"queue/httpapi"},
 	"github.com/dlclark/regexp2":         {"shaping"}, // patterns of users' files that regexp refuses
 	"github.com/emersion/go-message":     {"rfc5322"},
 	"github.com/emersion/go-smtp":        {"smtpserver"},

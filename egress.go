@@ -64,6 +64,7 @@ var ErrNotAttempted = errors.New("mtakit: not attempted")
 type Delivery struct {
 	Message *Message
 	Body    Body
+	Pool    string   // the egress pool that its queue uses
 	Rcpts   []int    // which of Message.To
 	Results []Result // filled by Send
 }

@@ -55,6 +55,9 @@ func (d *delivery) batch(it *item, most int) {
 		d.rcpts = append(d.rcpts, i)
 	}
 	d.Delivery = mtakit.Delivery{Message: it.m, Body: it.body, Rcpts: d.rcpts, Results: d.Results[:0]}
+	if c := it.sched.conf.Load(); c != nil {
+		d.Pool = c.pool
+	}
 }
 
 var errGraceEnded = errors.New("the grace period of the shutdown has ended")

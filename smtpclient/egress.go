@@ -35,8 +35,9 @@ type Egress struct {
 	// TLSConfig has the last word on how the connection to a host is encrypted.
 	TLSConfig func(p *mtakit.Path, host string, c *tls.Config)
 
-	// Trace gives the functions that follow a session; it, and what it returns, may be nil.
-	Trace func(p *mtakit.Path, sessionID string) *Trace
+	// Trace gives the functions that follow a session; it, and what it returns, may be nil. While a session has none it is asked again with each
+	// message. info has the session's ID, and the peer where there is one.
+	Trace func(p *mtakit.Path, info *mtakit.SessionInfo) *Trace
 
 	// SourceFailed is told of failures that the health of a source is judged by; health is [HealthUnplumbed] or [HealthProxy]. It must
 	// not block.
@@ -78,9 +79,7 @@ func (e *Egress) Connect(ctx context.Context, p *mtakit.Path) (mtakit.Session, e
 	}
 	s := &session{e: e, path: p}
 	s.info.ID = newUUID()
-	if e.Trace != nil {
-		s.trace = e.Trace(p, s.info.ID)
-	}
+	s.watch()
 	plan, failed, err := e.plan(ctx, p)
 	for _, ferr := range failed {
 		s.trace.note(slog.LevelWarn, ferr.Error())

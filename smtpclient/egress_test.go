@@ -457,7 +457,7 @@ func TestAuth(t *testing.T) {
 			e := egress(&n)
 			e.RootCAs = ca.Pool()
 			var shown strings.Builder
-			e.Trace = func(*mtakit.Path, string) *smtpclient.Trace {
+			e.Trace = func(*mtakit.Path, *mtakit.SessionInfo) *smtpclient.Trace {
 				return &smtpclient.Trace{Command: func(line []byte) { shown.Write(line) }}
 			}
 			err := send(t.Context(), t, e, pathTo(func(c *mtakit.PathConfig) {
@@ -652,7 +652,7 @@ func TestTraceSeesTheWholeMessage(t *testing.T) {
 			peer := smtptest.NewPeer(t, nil)
 			var seen strings.Builder
 			e := egress(nil)
-			e.Trace = func(*mtakit.Path, string) *smtpclient.Trace {
+			e.Trace = func(*mtakit.Path, *mtakit.SessionInfo) *smtpclient.Trace {
 				return &smtpclient.Trace{Data: func(p []byte) { seen.Write(p) }}
 			}
 			d := delivery("a@x.test", "", "b@y.test")
@@ -676,7 +676,7 @@ func TestTrace(t *testing.T) {
 	note := func(format string, args ...any) { log = append(log, fmt.Sprintf(format, args...)) }
 	e := egress(&n)
 	e.RootCAs = ca.Pool()
-	e.Trace = func(p *mtakit.Path, id string) *smtpclient.Trace {
+	e.Trace = func(p *mtakit.Path, info *mtakit.SessionInfo) *smtpclient.Trace {
 		return &smtpclient.Trace{
 			Plan:       func(c []smtpclient.Candidate) { note("plan %d", len(c)) },
 			Connecting: func(h string, a netip.AddrPort) { note("connecting %s %s", h, a) },

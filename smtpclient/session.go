@@ -193,11 +193,22 @@ func (s *session) authenticate(ctx context.Context, conn *Conn, verified bool) e
 	return conn.AuthPlain(ctx, p.AuthPlainUsername, string(password))
 }
 
+// watch asks for a trace if there is none.
+func (s *session) watch() {
+	if s.trace != nil || s.e.Trace == nil {
+		return
+	}
+	if s.trace = s.e.Trace(s.path, &s.info); s.conn != nil {
+		s.conn.cfg.Trace = s.trace
+	}
+}
+
 // Send implements [mtakit.Session]; see [Conn.Send].
 func (s *session) Send(ctx context.Context, d *mtakit.Delivery, next func() *mtakit.Delivery) error {
 	if s.conn == nil {
 		return notAttempted(errNoHosts)
 	}
+	s.watch()
 	err := s.conn.Send(ctx, d, next)
 	if err != nil {
 		s.conn.Close()

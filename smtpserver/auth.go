@@ -86,7 +86,9 @@ func (s *Session) authResponse(initial, challenge string) (token []byte, ok bool
 		if s.reply(334, enhanced{}, challenge) != 334 {
 			return nil, false, nil
 		}
+		s.authing = true
 		line, err = s.line(authLine)
+		s.authing = false
 		switch {
 		case err == errLineTooLong:
 			s.reply(500, enhanced{5, 5, 6}, "authentication exchange line too long")

@@ -540,3 +540,49 @@ func testTrace(t *testing.T) {
 		t.Errorf("events\n%s\nwant\n%s", strings.Join(events, "\n"), strings.Join(want, "\n"))
 	}
 }
+
+// What TraceTo publishes, to those who watch only.
+func TestTraceTo(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var traces mtakit.Traces
+		h := start(t, &smtpserver.Server{
+			Trace:  smtpserver.TraceTo(&traces),
+			Policy: smtpserver.Policy{Mail: func(context.Context, *smtpserver.Session, string) error { return nil }},
+		})
+		c := h.dial("192.0.2.1:4000")
+		expect(t, c, "220 ")
+		w := traces.Watch(nil)
+		for _, line := range []string{"HELO me.test\r\n", mail, rcpt, "DATA\r\n", "x\r\n.\r\n", "AUTH PLAIN secret\r\n"} {
+			c.Write([]byte(line))
+			expect(t, c, "")
+		}
+		c.Close()
+		synctest.Wait()
+		w.Close()
+		var got []string
+		for {
+			e, err := w.Next(t.Context())
+			if err != nil {
+				break
+			}
+			if from, via := e.Meta[mtakit.MetaReceivedFrom], e.Meta[mtakit.MetaReceivedVia]; from != "192.0.2.1:4000" || via == nil {
+				t.Errorf("from %v via %v", from, via)
+			}
+			if e.Kind == mtakit.TraceRead && !strings.HasPrefix(e.Text, "HELO") && e.Meta["ehlo_domain"] != "me.test" {
+				t.Errorf("%q: ehlo_domain is %v", e.Text, e.Meta["ehlo_domain"])
+			}
+			if e.Kind != mtakit.TraceWrite {
+				got = append(got, fmt.Sprintf("%s %q", e.Kind, e.Text))
+			}
+			if d := e.Disposition; d != nil && (d.ID != h.got()[0].ID || d.Queue != "dst.test" || d.Sender != "a@src.test" || !d.Relay || !d.Enqueue || d.LogOOB != "Ignore") {
+				t.Errorf("%+v", *d)
+			}
+		}
+		want := []string{`Read "HELO me.test\r\n"`, `Read "MAIL FROM:<a@src.test>\r\n"`, `Callback "smtp_server_mail_from"`, `Read "RCPT TO:<b@dst.test>\r\n"`, `Read "DATA\r\n"`,
+			`Read "x\r\n.\r\n"`, `MessageDisposition ""`, `Read "AUTH PLAIN [hidden]\r\n"`, `Diagnostic "Peer Disconnected"`, `Closed ""`}
+		if !slices.Equal(got, want) {
+			t.Errorf("events\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+	})
+}

@@ -39,6 +39,7 @@ type Session struct {
 	scratch []byte // of reply
 	ids     []byte // of receive
 	hangup  bool   // after the reply that was put
+	authing bool   // the line that is read is an answer of AUTH
 	errors  int    // 5xx since the last message that was accepted
 	junk    int    // commands since then that led nowhere
 	taken   int    // recipients, in all
@@ -270,7 +271,14 @@ func (s *Session) talksEarly() bool {
 // traceRead shows what was read to who wants to see the session, and asks for that anew.
 func (s *Session) traceRead(b []byte) {
 	s.trace = s.srv.Trace(s)
-	if s.trace != nil && s.trace.Read != nil {
+	if s.trace == nil || s.trace.Read == nil {
+		return
+	}
+	var begun []byte
+	if s.waiting.Load() { // for a command, or the rest of one
+		begun = s.buffered()
+	}
+	if b = s.withoutSecrets(begun, b); len(b) > 0 {
 		s.trace.Read(s, b)
 	}
 }

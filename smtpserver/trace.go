@@ -11,7 +11,7 @@ import (
 type Trace struct {
 	Connected func(s *Session)
 	Closed    func(s *Session)
-	Read      func(s *Session, b []byte)    // as it came from the socket, after decryption
+	Read      func(s *Session, b []byte)    // as it came from the socket, after decryption, without passwords
 	Write     func(s *Session, line []byte) // one line of a reply, with CRLF
 	// Diagnostic is a remark, like "Peer Disconnected".
 	Diagnostic func(s *Session, level slog.Level, message string)

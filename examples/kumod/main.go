@@ -69,7 +69,8 @@ func serve(ctx context.Context, f *flags, logs *logfilter.Filter, ready func(a a
 	}
 	defer func() { err = errors.Join(err, events.Close()) }()
 
-	smtp := &smtpclient.Egress{Resolver: resolver, Hostname: f.Hostname, Log: logs.Logger("smtpclient")}
+	var outbound, inbound mtakit.Traces
+	smtp := &smtpclient.Egress{Resolver: resolver, Hostname: f.Hostname, Log: logs.Logger("smtpclient"), Trace: smtpclient.TraceTo(&outbound)}
 	egress := mtakit.EgressMap{"smtp_client": smtp}
 	q, err := queue.New(queue.Config{
 		Spool: store, Router: router, Egress: egress, Record: events, IDs: ids, NodeID: node, Log: logs.Logger("queue"),
@@ -96,6 +97,7 @@ func serve(ctx context.Context, f *flags, logs *logfilter.Filter, ready func(a a
 		Deliver: q.Submit, IDs: ids, NodeID: node, Record: events, Log: logs.Logger("smtp"), Auth: data.auth(),
 		Options: smtpserver.Options{Hostname: f.Hostname, RelayHosts: f.RelayFrom, TLS: data.tls},
 		Policy:  smtpserver.Policy{Received: data.received},
+		Trace:   smtpserver.TraceTo(&inbound),
 		Admit: func() error {
 			switch err := cmp.Or(store.Err(), logFull()); {
 			case err != nil:
@@ -107,7 +109,7 @@ func serve(ctx context.Context, f *flags, logs *logfilter.Filter, ready func(a a
 		},
 	}
 	api, err := httpapi.New(httpapi.Config{
-		Queue: q, Update: store.Update, Hostname: f.Hostname, Trusted: trusted, Auth: data.auth(), Throttles: data.throttles, Log: logs.Logger("http"),
+		Queue: q, Outbound: &outbound, Inbound: &inbound, Update: store.Update, Hostname: f.Hostname, Trusted: trusted, Auth: data.auth(), Throttles: data.throttles, Log: logs.Logger("http"),
 		NodeID: node, SetLogFilter: logs.Set, Reload: data.reload, Compact: compact(store),
 		Trouble: func() httpapi.Trouble {
 			t := httpapi.TroubleOf(store.Err(), logFull(), q.Overloaded())
@@ -178,6 +180,8 @@ func serve(ctx context.Context, f *flags, logs *logfilter.Filter, ready func(a a
 	srv.Shutdown(grace)
 	stopQueue()
 	err = errors.Join(err, <-running)
+	outbound.Close()
+	inbound.Close()
 	if web.Shutdown(grace) != nil { // HTTP answers until here
 		web.Close()
 	}

@@ -46,6 +46,7 @@ func New(cfg Config) (*API, error) {
 	if cfg.Activity != nil {
 		a.routesActivity()
 	}
+	a.routesTracing()
 	return a, nil
 }
 

@@ -22,6 +22,9 @@ type Config struct {
 	Queue *queue.Queue
 	// Activity is what the endpoints for the history and for failures tell about. Nil: there are none.
 	Activity *queue.Activity
+	// Outbound and Inbound are what is watched through the websockets for traces: of the SMTP client, and of the SMTP server. Nil: there is no endpoint.
+	// Close them to end the websockets, which an http.Server's Shutdown leaves open.
+	Outbound, Inbound *mtakit.Traces
 	// Submit takes responsibility for messages. Default: Queue's; one of both is required.
 	Submit func(ctx context.Context, batch []mtakit.Submission, d mtakit.Durability) error
 	// NewID makes the ids of messages. Default: Queue's; one of both is required.

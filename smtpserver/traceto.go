@@ -1,0 +1,92 @@
+package smtpserver
+
+import (
+	"bytes"
+	"log/slog"
+	"maps"
+
+	"github.com/mtakit/mtakit"
+)
+
+// TraceTo makes a [Server.Trace] that publishes what happens, for those who watch t. A session that began unwatched is seen from its next command on.
+// Passwords are not published.
+func TraceTo(t *mtakit.Traces) func(*Session) *Trace {
+	publish := func(s *Session, e mtakit.TraceEvent) {
+		e.Meta = maps.Clone(s.meta)
+		if s.helo != "" {
+			e.Meta["ehlo_domain"] = s.helo
+		}
+		t.Publish(&e)
+	}
+	trace := &Trace{
+		Connected: func(s *Session) { publish(s, mtakit.TraceEvent{Kind: mtakit.TraceConnected}) },
+		Closed:    func(s *Session) { publish(s, mtakit.TraceEvent{Kind: mtakit.TraceClosed}) },
+		Read:      func(s *Session, b []byte) { publish(s, mtakit.TraceEvent{Kind: mtakit.TraceRead, Text: string(b)}) },
+		Write: func(s *Session, line []byte) {
+			publish(s, mtakit.TraceEvent{Kind: mtakit.TraceWrite, Text: string(line)})
+		},
+		Diagnostic: func(s *Session, level slog.Level, message string) {
+			publish(s, mtakit.TraceEvent{Kind: mtakit.TraceDiagnostic, Level: level, Text: message})
+		},
+		Callback: func(s *Session, name string, result any, err error) {
+			publish(s, mtakit.TraceEvent{Kind: mtakit.TraceCallback, Text: name, Result: result, Err: err})
+		},
+		Disposition: func(s *Session, d *Disposition) {
+			m := d.Message
+			q := m.Queue
+			if q == (mtakit.QueueName{}) {
+				q, _ = m.DeriveQueue() // reception has refused what has none
+			}
+			publish(s, mtakit.TraceEvent{Kind: mtakit.TraceDisposition, Disposition: &mtakit.TraceMessageDisposition{
+				ID: m.ID, Queue: q.String(), Sender: m.Sender, To: append([]string(nil), m.To...), Meta: maps.Clone(m.Meta),
+				Relay: d.Relay, LogARF: d.LogARF.String(), LogOOB: d.LogOOB.String(), IsReport: d.IsReport, Enqueue: d.Enqueue,
+			}})
+		},
+	}
+	return func(*Session) *Trace {
+		if !t.Watched() {
+			return nil
+		}
+		return trace
+	}
+}
+
+// hidden stands for what is not shown.
+const hidden = "[hidden]\r\n"
+
+// withoutSecrets is what was read, for those who watch. begun is the beginning of the line that b continues.
+func (s *Session) withoutSecrets(begun, b []byte) []byte {
+	if s.authing {
+		return []byte(hidden)
+	}
+	if !mayHoldAuth(begun, b) {
+		return b
+	}
+	all := append(bytes.Clone(begun), b...)
+	for at := 0; at < len(all); {
+		line, rest, _ := bytes.Cut(all[at:], []byte("\n"))
+		if n := authCommand(line); n > 0 { // what follows in the same piece may be an answer to a challenge
+			shown := append(bytes.Clone(all[:at+n]), ' ')
+			return append(shown[min(len(begun), len(shown)):], hidden...)
+		}
+		at = len(all) - len(rest)
+	}
+	return b
+}
+
+// mayHoldAuth is quick, and wrong on the safe side.
+func mayHoldAuth(begun, b []byte) bool {
+	return len(begun) > 0 || bytes.ContainsAny(b, "uU") && bytes.Contains(bytes.ToUpper(b), []byte("AUTH"))
+}
+
+// authCommand is the length of a line's "AUTH MECHANISM", 0 if it is another line.
+func authCommand(line []byte) int {
+	fields := bytes.Fields(line)
+	if len(fields) == 0 || !bytes.EqualFold(fields[0], []byte("AUTH")) {
+		return 0
+	}
+	if len(fields) == 1 {
+		return bytes.Index(line, fields[0]) + len(fields[0])
+	}
+	return bytes.Index(line, fields[0]) + len(fields[0]) + bytes.Index(line[bytes.Index(line, fields[0])+len(fields[0]):], fields[1]) + len(fields[1])
+}
