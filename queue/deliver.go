@@ -13,14 +13,9 @@ import (
 
 // deliver sends the message in hand and deals with the answers; false ends the session.
 func (s *session) deliver(ctx context.Context) bool {
-	if !s.paid {
-		rates := *s.r.limits.messages.Load()
-		if !s.rate(ctx, "MessageRateThrottled", MessageRateThrottle, func() (time.Duration, error) { return s.q.takeAll(ctx, rates) }) {
-			return false
-		}
-		s.curD.rates = rates
+	if !s.rate(ctx, "MessageRateThrottled", MessageRateThrottle, func() (time.Duration, error) { return s.pay(ctx, s.curD) }) {
+		return false
 	}
-	s.paid = false
 	s.setPhase("DeliveringMessage")
 	s.sent++
 	start := time.Now()
@@ -29,7 +24,7 @@ func (s *session) deliver(ctx context.Context) bool {
 	if err != nil && s.nxt != nil {
 		it := s.nxt // nothing of it was accepted: it is as if it had never been taken
 		s.nxt = nil
-		s.unattempted(it, s.nxtD.rates)
+		s.handBack(ctx, it, s.nxtD)
 	}
 	if s.progress.isStuck() && err != nil && len(s.curD.Results) == 0 {
 		resp := s.stuckResponse()
@@ -44,7 +39,7 @@ func (s *session) deliver(ctx context.Context) bool {
 	case err != nil && ctx.Err() != nil && len(s.curD.Results) == 0:
 		return false // cut by a shutdown or an operator, which is no failure of the message
 	}
-	s.vain = 0
+	s.vain, s.curD.paid = 0, false
 	s.settle(ctx, err)
 	return err == nil || s.conn != nil && (s.cur != nil || s.r.len() > 0 && s.again(ctx))
 }
@@ -58,7 +53,6 @@ func (s *session) notAttempted(ctx context.Context, err error) bool {
 	}
 	s.setPhase("AttemptingConnection")
 	if s.vain <= maxVain && s.again(ctx) {
-		s.paid = true
 		return true // with the same message
 	}
 	if !used {
@@ -67,7 +61,7 @@ func (s *session) notAttempted(ctx context.Context, err error) bool {
 	}
 	it := s.cur
 	s.cur = nil
-	s.unattempted(it, s.curD.rates)
+	s.handBack(ctx, it, s.curD)
 	return false
 }
 
@@ -76,7 +70,7 @@ const maxVain = 16
 // again goes on with another host, or the same one, after the connection broke.
 func (s *session) again(ctx context.Context) bool {
 	if rd, ok := s.conn.(mtakit.Redialer); ok && rd.Redial(s.soft) == nil {
-		s.sent, s.lastTo = 0, nil
+		s.afresh()
 		return true
 	}
 	s.closeConn()
@@ -84,7 +78,7 @@ func (s *session) again(ctx context.Context) bool {
 }
 
 // settle turns the answers for one batch of recipients into records and decides what becomes of the message: it is done, it goes on in this
-// session, or it goes back. err is what ended the connection, if anything did.
+// session, at once or after the one that has been announced, or it goes back. err is what ended the connection, if anything did.
 func (s *session) settle(ctx context.Context, err error) {
 	it, d := s.cur, s.curD
 	d.Results = s.sift(d.Results, len(d.Rcpts))
@@ -132,6 +126,9 @@ func (s *session) settle(ctx context.Context, err error) {
 			}
 		}
 		d.batch(it, s.r.path.Load().MaxRecipientsPerBatch)
+		if s.nxt != nil {
+			s.swap()
+		}
 		return
 	}
 	s.cur = nil
@@ -158,7 +155,7 @@ func (s *session) tooMany(it *item, d *delivery) map[int]bool {
 				a = no
 			}
 		}
-		if a == no || len(d.Rcpts) == 1 || r.Rcpt == d.Rcpts[0] || a == maybe && s.lastID == it.id && s.lastTo[it.m.To[r.Rcpt]] {
+		if a == no || len(d.Rcpts) == 1 || r.Rcpt == d.Rcpts[0] || a == maybe && d.many[it.m.To[r.Rcpt]] {
 			continue
 		}
 		if many == nil {
@@ -167,9 +164,9 @@ func (s *session) tooMany(it *item, d *delivery) map[int]bool {
 		many[r.Rcpt] = true
 	}
 	if many != nil {
-		s.lastID, s.lastTo = it.id, make(map[string]bool, len(d.Rcpts))
+		d.many = make(map[string]bool, len(d.Rcpts))
 		for _, n := range d.Rcpts {
-			s.lastTo[it.m.To[n]] = true
+			d.many[it.m.To[n]] = true
 		}
 	}
 	return many

@@ -10,8 +10,8 @@ import (
 	"github.com/mtakit/mtakit"
 )
 
-// session is one connection of a ready queue, with the goroutine that uses it. It owns the messages in hand: the one being delivered and, where
-// envelopes overlap, the one announced after it. Whatever ends the goroutine, these go back.
+// session is one connection of a ready queue, with the goroutine that uses it. It owns the messages in hand: the one being delivered and the one that
+// comes after it, which was announced where envelopes overlap. Whatever ends the goroutine, these go back.
 type session struct {
 	r      *ready
 	q      *Queue
@@ -23,11 +23,8 @@ type session struct {
 	cur, nxt *item          // in hand
 	curD     *delivery
 	nxtD     *delivery
-	paid     bool      // cur was announced: its rates are paid for, and its envelope is at the peer already
-	sent     int       // deliveries on this connection
-	vain     int       // connections in a row on which nothing could be attempted
-	lastID   mtakit.ID // the message whose recipients the peer last found too many, and who they were
-	lastTo   map[string]bool
+	sent     int      // deliveries on this connection
+	vain     int      // connections in a row on which nothing could be attempted
 	to       []string // room for the recipients of a record
 	answered []bool   // of the recipients of a batch
 
@@ -45,7 +42,9 @@ type delivery struct {
 	todo  int
 	rcpts []int
 	first mtakit.Response   // the first answer that was a temporary failure
-	rates mtakit.NamedRates // of which a unit is paid for the transaction
+	many  map[string]bool   // the recipients among which the peer last found too many
+	rates mtakit.NamedRates // of which a unit is taken for the transaction that comes, if paid
+	paid  bool
 }
 
 // batch sets the delivery to the next recipients, as many as one transaction takes.
@@ -123,21 +122,23 @@ func (s *session) caught(p any) {
 func (s *session) closeConn() {
 	if c := s.conn; c != nil {
 		s.setPhase("Closing")
-		s.conn, s.sent, s.lastTo = nil, 0, nil
+		s.conn = nil
+		s.afresh()
 		s.r.countClosed()
 		c.Close()
 	}
 }
+
+// afresh forgets what was known of the peer.
+func (s *session) afresh() { s.sent, s.curD.many, s.nxtD.many = 0, nil, nil }
 
 // obtain sees to it that a message is in hand, waiting for one up to the idle time; false means that the session has no more use.
 func (s *session) obtain(ctx context.Context) bool {
 	if s.cur != nil {
 		return true
 	}
-	if s.nxt != nil && ctx.Err() == nil { // the peer has its envelope only: at the end of a shutdown it is not sent any more
-		s.cur, s.nxt = s.nxt, nil
-		s.curD, s.nxtD = s.nxtD, s.curD
-		s.paid = true
+	if s.nxt != nil && ctx.Err() == nil { // the peer has its envelope at most: at the end of a shutdown it is not sent any more
+		s.swap()
 		return true
 	}
 	for {
@@ -175,6 +176,12 @@ func (s *session) obtain(ctx context.Context) bool {
 	}
 }
 
+// swap makes the message that comes next the one in hand, and the other way round.
+func (s *session) swap() {
+	s.cur, s.nxt = s.nxt, s.cur
+	s.curD, s.nxtD = s.nxtD, s.curD
+}
+
 // empty gives do what is in hand and what is in the ready queue now, one after the other. One at a time is in hand while it does, for the case of a
 // panic.
 func (s *session) empty(do func(*item)) {
@@ -210,7 +217,7 @@ func (s *session) ready(ctx context.Context, it *item, d *delivery) bool {
 		}
 		s.q.bringBody(it, b)
 	}
-	d.todo, d.first, d.rates = len(m.To), mtakit.Response{}, nil
+	d.todo, d.first, d.many, d.paid = len(m.To), mtakit.Response{}, nil, false
 	d.batch(it, s.r.path.Load().MaxRecipientsPerBatch)
 	return true
 }
@@ -320,20 +327,26 @@ func (s *session) throttled(ctx context.Context, wait time.Duration, why Reason)
 }
 
 // follow is what the connection asks for while it sends the message in hand: the next one, if there is one at once and the limits allow. It is not
-// given out when the connection has to be closed or looked at after this one, and not when there are several recipients: if the peer finds them
-// too many, the rest of them has to come next.
+// given out when the connection has to be closed or looked at after this one, and not while the message in hand has further batches of recipients.
+// Should the peer find those of its last batch too many, the rest of them follows the message that has been announced.
 func (s *session) follow(ctx context.Context) *mtakit.Delivery {
 	p := s.r.path.Load()
-	if s.nxt != nil || s.sent >= p.MaxDeliveriesPerConnection || s.q.stopping.Load() || s.curD.todo > 1 ||
+	if s.sent >= p.MaxDeliveriesPerConnection || s.q.stopping.Load() || s.curD.todo > len(s.curD.Rcpts) ||
 		s.q.held(s.r, s.q.now()) || s.q.unhealthy() != nil || ctx.Err() != nil || s.q.pacer != nil && s.q.pacer.Pace(s.q.atOnce) != nil {
 		return nil
+	}
+	if s.nxt != nil { // the rest of another message
+		if wait, err := s.pay(ctx, s.nxtD); wait > 0 || err != nil {
+			return nil // it waits for its rates when it is in hand
+		}
+		return &s.nxtD.Delivery
 	}
 	it, ok := s.r.take()
 	if !ok {
 		return nil
 	}
 	if !s.q.rules.clear(it.sched) { // to obey may take time
-		s.unattempted(it, nil)
+		s.unattempted(it)
 		return nil
 	}
 	s.nxt = it
@@ -341,20 +354,40 @@ func (s *session) follow(ctx context.Context) *mtakit.Delivery {
 		s.nxt = nil
 		return nil
 	}
-	rates := *s.r.limits.messages.Load()
-	if wait, err := s.q.takeAll(ctx, rates); wait > 0 || err != nil {
+	if wait, err := s.pay(ctx, s.nxtD); wait > 0 || err != nil {
 		s.nxt = nil
-		s.unattempted(it, nil)
+		s.unattempted(it)
 		return nil
 	}
-	s.nxtD.rates = rates
 	return &s.nxtD.Delivery
 }
 
-// unattempted returns a message that the peer has taken nothing of to the ready queue, or to its scheduled queue if that is shut or gone, and the units that
-// were paid for it.
-func (s *session) unattempted(it *item, paid mtakit.NamedRates) {
-	s.q.refundAll(context.Background(), paid)
+// pay takes the units that a transaction needs, once.
+func (s *session) pay(ctx context.Context, d *delivery) (wait time.Duration, err error) {
+	if d.paid {
+		return 0, nil
+	}
+	d.rates = *s.r.limits.messages.Load()
+	wait, err = s.q.takeAll(ctx, d.rates)
+	d.paid = wait <= 0 && err == nil
+	return wait, err
+}
+
+// handBack returns a message in hand for which nothing more can be done on this connection, with the units taken for the transaction that has not been.
+func (s *session) handBack(ctx context.Context, it *item, d *delivery) {
+	if d.paid {
+		s.q.refundAll(context.WithoutCancel(ctx), d.rates)
+		d.paid = false
+	}
+	if d.first.Code != 0 { // some of its recipients have had a failure, which counts
+		s.q.requeue(ctx, it, ownedBySession, requeue{counted: true, reasons: Reasons{LoggedTransientFailure}, response: d.first})
+		return
+	}
+	s.unattempted(it)
+}
+
+// unattempted returns a message that the peer has seen nothing of to the ready queue, or to its scheduled queue if that is shut or gone.
+func (s *session) unattempted(it *item) {
 	if !s.r.giveBack(it) {
 		s.q.readmit(it)
 	}
