@@ -16,8 +16,8 @@ func (s *session) deliver(ctx context.Context) bool {
 	if !s.rate(ctx, "MessageRateThrottled", MessageRateThrottle, func() (time.Duration, error) { return s.pay(ctx, s.curD) }) {
 		return false
 	}
-	s.setPhase("DeliveringMessage")
 	s.sent++
+	s.setDelivering()
 	start := time.Now()
 	err := s.conn.Send(ctx, &s.curD.Delivery, s.next)
 	s.r.rollup.latency.Observe(time.Since(start))
@@ -71,6 +71,7 @@ const maxVain = 16
 func (s *session) again(ctx context.Context) bool {
 	if rd, ok := s.conn.(mtakit.Redialer); ok && rd.Redial(s.soft) == nil {
 		s.afresh()
+		s.progress.connected(s.conn.Info())
 		return true
 	}
 	s.closeConn()
@@ -204,6 +205,7 @@ func (s *session) recordResults(it *item, d *delivery, many map[int]bool) {
 		s.to = to
 		kind := kindOf(r.Response)
 		s.r.count(it.sched, kind, len(to))
+		s.progress.count(kind, len(to))
 		s.q.record(it, kind, r.Response, recordOpts{site: s.r.name, r: s.r, conn: s.conn, to: to})
 	}
 }

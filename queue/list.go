@@ -132,15 +132,7 @@ func (q *Queue) ScheduledQueues(o ListOptions) (list []ScheduledQueue, matched i
 // ScheduledQueue tells about one queue; false is that there is none of that name.
 func (q *Queue) ScheduledQueue(name string) (ScheduledQueue, bool) {
 	want := mtakit.ParseQueueName(name)
-	sh := q.shardOf(want)
-	sh.mu.Lock()
-	n := sh.names.Acquire(want) // a new one, unless there is such a queue
-	var s *sched
-	if int(n) < len(sh.scheds) {
-		s = sh.scheds[n]
-	}
-	sh.names.Release(n)
-	sh.mu.Unlock()
+	s := q.schedNamed(want)
 	if s == nil {
 		return ScheduledQueue{}, false
 	}

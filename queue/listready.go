@@ -109,13 +109,8 @@ func (r *ready) hold(now time.Time) Hold {
 // closedTo is why nothing comes in, whatever room there is.
 func (r *ready) closedTo(now time.Time) Hold {
 	q, p := r.q, r.path.Load()
-	if q.rules.any() {
-		q.rules.mu.RLock()
-		rule := q.rules.ready[r.name]
-		q.rules.mu.RUnlock()
-		if rule != nil && rule.Expires.After(now) {
-			return Hold{HeldSuspended, rule.Reason, rule.Expires}
-		}
+	if rule := q.rules.readyRule(r.name, now); rule != nil {
+		return Hold{HeldSuspended, rule.Reason, rule.Expires}
 	}
 	if until := q.sourceSuspended(p.Source.Name, now); !until.IsZero() {
 		return Hold{HeldSource, "source " + p.Source.Name + " is suspended: connecting from it failed too often", until}

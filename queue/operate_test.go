@@ -86,7 +86,7 @@ func TestWatchdog(t *testing.T) {
 		r := mta.Records()[1]
 		text := r.Response.Text
 		if r.Response.Code != 451 || r.Response.Enhanced != [3]uint16{4, 4, 1} ||
-			!strings.HasPrefix(text, "dispatcher watchdog aborted task; phase=DeliveringMessage detail= session=mx.d.test by unspecified age=10m") {
+			!strings.HasPrefix(text, "dispatcher watchdog aborted task; phase=DeliveringMessage detail=send msg with 1 recip(s) session=mx.d.test by unspecified age=10m") {
 			t.Errorf("%s", r.Response)
 		}
 		if d := mta.Records()[2]; d.Tries != 0 {

@@ -138,6 +138,7 @@ func (r *ready) openLocked() bool {
 	}
 	r.sessions++
 	s := &session{r: r, q: r.q, wake: make(chan struct{}, 1)}
+	s.progress.start(r.q.uptime())
 	r.live[s] = struct{}{}
 	r.q.wg.Add(1)
 	go s.run(r.q.deliverCtx)
@@ -301,7 +302,7 @@ func (r *ready) park(ctx context.Context, s *session, d time.Duration) bool {
 
 // readyFor returns the ready queue of a source and a site, made if need be, with a path that is up to date or being renewed.
 func (q *Queue) readyFor(ctx context.Context, s *sched, c *conf, src *mtakit.Source, site *mtakit.Site) (*ready, error) {
-	name := src.Name + "->" + site.Name + "@" + c.Protocol.ReadySuffix()
+	name := readyName(src, site, c)
 	q.readyMu.Lock()
 	r := q.ready[name]
 	q.readyMu.Unlock()

@@ -29,7 +29,6 @@ type session struct {
 	answered []bool   // of the recipients of a batch
 
 	progress progress
-	started  time.Duration                           // uptime
 	cut      atomic.Pointer[context.CancelCauseFunc] // ends the session at once
 	soft     context.Context                         // ends when no new work is to begin
 	next     func() *mtakit.Delivery                 // follow, for Send
@@ -68,10 +67,8 @@ func (s *session) run(ctx context.Context) {
 	ctx, cut := context.WithCancelCause(ctx)
 	defer cut(nil)
 	s.cut.Store(&cut)
-	s.started = s.q.uptime()
 	s.curD, s.nxtD = &delivery{}, &delivery{}
 	s.next = func() *mtakit.Delivery { return s.follow(ctx) }
-	s.setPhase("Starting")
 	soft, stopSoft := context.WithCancel(s.q.workCtx)
 	defer stopSoft()
 	defer context.AfterFunc(ctx, stopSoft)()
@@ -265,11 +262,13 @@ func (s *session) connected(conn mtakit.Session) {
 	s.conn, s.sent = conn, 0
 	s.r.failures.Store(0)
 	s.r.countOpened()
+	s.progress.connected(conn.Info())
 }
 
 // failed counts an attempt of the message in hand as a temporary failure.
 func (s *session) failed(ctx context.Context, text string) {
 	s.r.count(s.cur.sched, mtakit.TransientFailure, len(s.cur.m.To))
+	s.progress.count(mtakit.TransientFailure, len(s.cur.m.To))
 	s.q.fail(ctx, s.cur, ownedBySession, mtakit.Response{Code: 400, Text: mtakit.Internal + text}, nil, failure{r: s.r, conn: s.conn})
 	s.cur = nil
 }

@@ -236,13 +236,7 @@ func (q *Queue) poolNamed(ctx context.Context, name string) (*mtakit.Pool, error
 		return &unspecifiedPool, nil
 	}
 	return q.pools.get(q, ctx, name, func(ctx context.Context) (*mtakit.Pool, time.Duration, error) {
-		if q.cfg.Policy.Pool == nil {
-			return nil, 0, fmt.Errorf("egress pool %q is not defined", name)
-		}
-		p, err := guard(q, ctx, "Pool", func(ctx context.Context) (*mtakit.Pool, error) { return q.cfg.Policy.Pool(ctx, name) })
-		if err == nil && p == nil {
-			err = fmt.Errorf("egress pool %q is not defined", name)
-		}
+		p, err := q.askPool(ctx, name)
 		if err != nil {
 			return nil, 0, err
 		}
@@ -260,10 +254,7 @@ func (q *Queue) sourceNamed(ctx context.Context, name string) (*mtakit.Source, e
 		if q.cfg.Policy.Source == nil {
 			return &mtakit.Source{Name: name}, time.Hour, nil
 		}
-		s, err := guard(q, ctx, "Source", func(ctx context.Context) (*mtakit.Source, error) { return q.cfg.Policy.Source(ctx, name) })
-		if err == nil && s == nil {
-			err = fmt.Errorf("egress source %q is not defined", name)
-		}
+		s, err := q.askSource(ctx, name)
 		if err != nil {
 			return nil, 0, err
 		}

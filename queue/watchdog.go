@@ -52,11 +52,11 @@ func (q *Queue) watch() (busy bool) {
 
 // stuckResponse describes a session that the watchdog has cut.
 func (s *session) stuckResponse() mtakit.Response {
-	up, ph := s.q.uptime(), s.progress.current()
+	up, st := s.q.uptime(), s.progress.now()
 	id := ""
 	if s.conn != nil {
 		id = s.conn.Info().ID
 	}
-	return mtakit.Response{Code: 451, Enhanced: [3]uint16{4, 4, 1}, Text: fmt.Sprintf("dispatcher watchdog aborted task; phase=%s detail= session=%s age=%v time_in_phase=%v",
-		ph.name, id, mtakit.Duration(up-s.started), mtakit.Duration(up-ph.since))}
+	return mtakit.Response{Code: 451, Enhanced: [3]uint16{4, 4, 1}, Text: fmt.Sprintf("dispatcher watchdog aborted task; phase=%s detail=%s session=%s age=%v time_in_phase=%v",
+		st.phase.name, st.detail(), id, mtakit.Duration(up-st.started), mtakit.Duration(up-st.phase.since))}
 }

@@ -84,6 +84,21 @@ func (t *Table) Acquire(q mtakit.QueueName) uint32 {
 	return n
 }
 
+// Find returns the number of q without acquiring it; ok is false if it is not in use.
+func (t *Table) Find(q mtakit.QueueName) (n uint32, ok bool) {
+	if t.n == 0 {
+		return 0, false
+	}
+	hash := uint32(maphash.Comparable(t.seed, q))
+	mask := uint32(len(t.index) - 1)
+	for i := hash & mask; t.index[i] != 0; i = (i + 1) & mask {
+		if r := t.at(t.index[i] - 1); r.hash == hash && r.Name() == q {
+			return t.index[i] - 1, true
+		}
+	}
+	return 0, false
+}
+
 // Name returns the name with number n, which is in use. Its parts share memory with each other and with every other return
 // for n, and stay valid after n has been released.
 func (t *Table) Name(n uint32) mtakit.QueueName { return t.at(n).Name() }

@@ -37,6 +37,12 @@ func TestTable(t *testing.T) {
 			t.Errorf("%.80q has two numbers", q)
 		}
 		nums[n] = true
+		if got, ok := tab.Find(q); !ok || got != n {
+			t.Errorf("Find(%.80q) = %d, %v, want %d", q, got, ok, n)
+		}
+	}
+	if _, ok := tab.Find(name("unknown.example")); ok {
+		t.Error("a name is found that was not acquired")
 	}
 	if len(nums) != len(names) || tab.Len() != len(names) {
 		t.Errorf("%d names have %d numbers, Len is %d", len(names), len(nums), tab.Len())
@@ -44,6 +50,9 @@ func TestTable(t *testing.T) {
 	n := tab.Acquire(names[5])
 	for range 3 {
 		tab.Release(n)
+	}
+	if _, ok := tab.Find(names[5]); ok {
+		t.Error("a name is found that was released")
 	}
 	if tab.Len() != len(names)-1 {
 		t.Errorf("after the last release Len is %d, want %d", tab.Len(), len(names)-1)

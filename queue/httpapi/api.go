@@ -42,6 +42,7 @@ func New(cfg Config) (*API, error) {
 	if cfg.Queue != nil {
 		a.routesRules()
 		a.routesLists()
+		a.routesInspect()
 	}
 	if cfg.Activity != nil {
 		a.routesActivity()

@@ -31,11 +31,13 @@ import (
 //	                         Without fields of its own, a request with a body has the Content-Type application/json
 //	inject FROM TO [due TIME] [meta KEY=VALUE …]
 //	reply DOMAIN STEP REPLY  what the peer of a domain says
+//	wait DOMAIN STEP TIME    how long the peer of a domain takes
+//	unresolvable DOMAIN      there is no site for a domain
 //	run TIME, restart
 //	called                   what the rest of the process was asked to do since the last such block
 //	records                  the records since the last such block but for Reception and Delayed, one a line: kind, queue, site in brackets, response
 //
-// Bodies that are JSON are compared as values: every key counts, order does not. In what is expected, $(uuid), $(time), $(duration), $(int), $(text) and $(any)
+// Bodies that are JSON are compared as values: every key counts, order does not. In what is expected, $(uuid), $(time), $(duration), $(int), $(id), $(text) and $(any)
 // stand for something of that kind; $(NAME:uuid) remembers it, and $(NAME) is what was remembered, also in requests. Lines with # are comments.
 func TestContract(t *testing.T) {
 	t.Parallel()
@@ -81,13 +83,39 @@ func newContract(t *testing.T) *contract {
 	state := &memoryState{}
 	c.mta = queuetest.New(t, queuetest.Options{
 		Change: func(cfg *queue.Config) { cfg.State, cfg.Record = state, mtakit.Tee{cfg.Record, c.activity} },
-		Policy: queue.Policy{Rebind: func(_ context.Context, m *mtakit.Message, data map[string]string) error {
+		Policy: queue.Policy{Path: contractPath, Settings: contractSettings, Rebind: func(_ context.Context, m *mtakit.Message, data map[string]string) error {
 			m.Meta["tenant"] = "asked-" + data["tenant"]
 			return nil
 		}},
 	})
 	c.start()
 	return c
+}
+
+// contractPath has limits for the domains of which the files speak, and defaults for others.
+func contractPath(_ context.Context, domain, _ string, _ *mtakit.Site) (*mtakit.PathConfig, error) {
+	c := mtakit.DefaultPathConfig()
+	switch domain {
+	case "paced.test", "busy.paced.test":
+		c.ConnectionLimit.N, c.MaxDeliveriesPerConnection, c.MaxConnectionRate = 2, 10, mtakit.Rate{N: 10, Per: time.Minute, Burst: 1}
+		c.MaxMessageRate, c.IdleTimeout = mtakit.Rate{N: 1000, Per: time.Second}, mtakit.Duration(time.Minute)
+		c.AdditionalConnectionLimits = mtakit.NamedLimits{{Name: "shared", Limit: mtakit.Limit{N: 1}}}
+		c.AdditionalSourceSelectionRates = mtakit.NamedRates{{Name: "warmup", Rate: mtakit.Rate{N: 500, Per: 24 * time.Hour}}}
+	case "broken.test":
+		return nil, errors.New("the policy is broken")
+	}
+	return &c, nil
+}
+
+func contractSettings(_ context.Context, name mtakit.QueueName) (*mtakit.QueueSettings, error) {
+	s := mtakit.DefaultQueueSettings()
+	switch name.Domain {
+	case "slow.test":
+		s.MaxMessageRate, s.EgressPool = mtakit.Rate{N: 5, Per: time.Minute}, ""
+	case "list.test":
+		s.Protocol.SMTP = &mtakit.SMTPProtocol{MXList: []mtakit.MXListEntry{{Name: "a.list.test"}, {Name: "b.list.test:26"}}}
+	}
+	return &s, nil
 }
 
 // start makes an API of the queue that there is now.
@@ -157,6 +185,10 @@ func (c *contract) block(words, rest []string) string {
 		c.mta.Settle()
 	case "reply":
 		c.mta.Peer(words[1]).Reply(words[2], strings.Join(words[3:], " "))
+	case "wait":
+		c.mta.Peer(words[1]).Wait(words[2], c.duration(words[3]))
+	case "unresolvable":
+		c.mta.Unresolvable(words[1], true)
 	case "run":
 		c.mta.Run(c.duration(words[1]))
 	case "restart":
@@ -264,7 +296,7 @@ var placeholder = regexp.MustCompile(`\$\((\w+:)?(\w+)\)`)
 // kinds are what placeholders stand for.
 var kinds = map[string]string{
 	"uuid": `[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`, "time": `\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3}|\.\d{6}|\.\d{9})?Z`,
-	"duration": `[0-9a-z]+( [0-9a-z]+)*`, "int": `-?\d+`, "text": `(?s:.*)`, "any": `(?s:.*)`,
+	"duration": `[0-9a-z]+( [0-9a-z]+)*`, "int": `-?\d+`, "id": `[0-9a-f]{32}`, "text": `(?s:.*)`, "any": `(?s:.*)`,
 }
 
 func (c *contract) fill(s string) string {

@@ -176,6 +176,10 @@ type readySuspension struct {
 	Expires  timestamp       `json:"expires"`
 }
 
+func readySuspensionOf(r *queue.ReadyRule, now time.Time) *readySuspension {
+	return &readySuspension{r.ID, r.Name, r.Reason, remaining(r.Expires, now), timestamp(r.Expires)}
+}
+
 // timestamp is a time as the API writes it.
 type timestamp time.Time
 
@@ -188,7 +192,7 @@ func (t timestamp) MarshalJSON() ([]byte, error) {
 func (a *API) listReadySuspensions(w http.ResponseWriter, _ *http.Request) {
 	now := a.cfg.Now()
 	list(w, a.cfg.Queue.ReadySuspensions(), func(r *queue.ReadyRule) any {
-		return readySuspension{r.ID, r.Name, r.Reason, remaining(r.Expires, now), timestamp(r.Expires)}
+		return readySuspensionOf(r, now)
 	})
 }
 

@@ -424,6 +424,44 @@ var checks = []struct {
 			k.failf("%d messages are left", n)
 		}
 	}},
+	{"onlookers", "Load and Open are also called by those who look: they see the message as it is or was", func(k *checker) {
+		want := mtakit.Bytes(pattern(5000))
+		m, done := k.store(mtakit.Durable, want)[0], make(chan struct{})
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				for tries := 0; ; {
+					got, err := k.s.Load(k.ctx, m.ID)
+					switch {
+					case errors.Is(err, mtakit.ErrNotFound):
+						return
+					case err != nil || got.Tries < tries || got.Sender != m.Sender && got.Sender != fmt.Sprintf("%d@example.com", got.Tries/2*2):
+						k.failf("Load: %+v, %v", got, err)
+						return
+					}
+					tries = got.Tries
+					if b, err := k.s.Open(k.ctx, m.ID); err == nil {
+						p := make([]byte, b.Size())
+						if n, _ := b.ReadAt(p, 0); n != len(want) || !bytes.Equal(p, want) {
+							k.failf("the body differs")
+						}
+						b.Close()
+					} else if !errors.Is(err, mtakit.ErrNotFound) {
+						k.failf("Open: %v", err)
+					}
+				}
+			})
+		}
+		go func() { defer close(done); wg.Wait() }()
+		owner := *m
+		for i := 4; i <= 100; i += 2 {
+			owner.Tries, owner.Sender = i, fmt.Sprintf("%d@example.com", i)
+			k.ok(k.s.Update(k.ctx, &owner), "Update")
+			k.ok(k.s.Reschedule(k.ctx, m.ID, base, i+1), "Reschedule")
+		}
+		k.ok(k.s.Remove(k.ctx, m.ID), "Remove")
+		<-done
+	}},
 	{"context", "ctx bounds the wait for a turn", func(k *checker) {
 		m := k.one()
 		ctx, cancel := context.WithCancel(k.ctx)
