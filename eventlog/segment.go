@@ -109,7 +109,7 @@ func (s *stream) openSegment(header string) error {
 	g := &segment{name: segmentName(t) + s.suffix}
 	g.path = filepath.Join(s.dir.path, g.name)
 	if dir := filepath.Dir(g.path); dir != filepath.Clean(s.dir.path) {
-		if err := makeDir(s.log.fs, dir); err != nil {
+		if err := vfs.MakeDir(s.log.fs, dir, 0o755); err != nil {
 			return err
 		}
 	}

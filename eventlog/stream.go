@@ -47,7 +47,7 @@ type directory struct {
 }
 
 func openDirectory(fsys vfs.FS, path string, lim limits) (*directory, error) {
-	if err := makeDir(fsys, path); err != nil {
+	if err := vfs.MakeDir(fsys, path, 0o755); err != nil {
 		return nil, fmt.Errorf("eventlog: %w", err)
 	}
 	lock, err := fsys.Lock(filepath.Join(path, ".lock"))
@@ -55,23 +55,6 @@ func openDirectory(fsys vfs.FS, path string, lim limits) (*directory, error) {
 		return nil, fmt.Errorf("eventlog: %w", err)
 	}
 	return &directory{path: path, lock: lock, space: space{limits: lim}}, nil
-}
-
-// makeDir makes a directory, and what is missing above it, durably.
-func makeDir(fsys vfs.FS, path string) error {
-	if _, err := fsys.Stat(path); err == nil {
-		return nil
-	}
-	parent := filepath.Dir(path)
-	if parent != path {
-		if err := makeDir(fsys, parent); err != nil {
-			return err
-		}
-	}
-	if err := fsys.MkdirAll(path, 0o755); err != nil {
-		return err
-	}
-	return fsys.SyncDir(parent)
 }
 
 // stateFile keeps, for a directory, which streams there are and where they stand. It is hidden, so that no one takes it

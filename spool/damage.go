@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/mtakit/mtakit"
+	"github.com/mtakit/mtakit/internal/vfs"
 )
 
 // DamagedError says that a part of the log is not what was written. What is there was copied to a file of its own, under
@@ -133,7 +134,7 @@ type part struct {
 // setAside copies parts to a new file that is durable when it returns.
 func (s *Spool) setAside(name string, parts []part) (string, error) {
 	dir := s.damageDir()
-	if err := s.makeDir(dir); err != nil {
+	if err := vfs.MakeDir(s.fs, dir, 0o700); err != nil {
 		return "", err
 	}
 	name = filepath.Join(dir, name)

@@ -3,10 +3,10 @@ package spool
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
+
+	"github.com/mtakit/mtakit/internal/vfs"
 )
 
 // Open opens the spool in dir, which is made if need be. It reads the index and the log from where that ends, so that the
@@ -32,7 +32,7 @@ func Open(dir string, o Options) (*Spool, error) {
 }
 
 func (s *Spool) open() (err error) {
-	if err := s.makeDir(s.dir); err != nil {
+	if err := vfs.MakeDir(s.fs, s.dir, 0o700); err != nil {
 		return err
 	}
 	if s.lock, err = s.fs.Lock(s.path("lock")); err != nil {
@@ -75,23 +75,6 @@ func (s *Spool) open() (err error) {
 	s.unsynced = nil // replay has
 	s.check()
 	return nil
-}
-
-// makeDir makes a directory, durable with its name and those above it.
-func (s *Spool) makeDir(dir string) error {
-	if _, err := s.fs.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	parent := filepath.Dir(dir)
-	if parent != dir {
-		if err := s.makeDir(parent); err != nil {
-			return err
-		}
-	}
-	if err := s.fs.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	return s.fs.SyncDir(parent)
 }
 
 // openFiles opens the segments and puts spares in order.

@@ -28,6 +28,7 @@ import (
 	"github.com/mtakit/mtakit/metrics"
 	"github.com/mtakit/mtakit/queue"
 	"github.com/mtakit/mtakit/queue/httpapi"
+	"github.com/mtakit/mtakit/queue/httpapi/answerfile"
 	"github.com/mtakit/mtakit/queue/httpapi/logfilter"
 	"github.com/mtakit/mtakit/smtpclient"
 	"github.com/mtakit/mtakit/smtpserver"
@@ -108,9 +109,14 @@ func serve(ctx context.Context, f *flags, logs *logfilter.Filter, ready func(a a
 			return nil
 		},
 	}
+	answers, err := answerfile.Open(filepath.Join(f.Data, "answers"), answerfile.Options{Log: logs.Logger("http")})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, answers.Close()) }()
 	api, err := httpapi.New(httpapi.Config{
 		Queue: q, Outbound: &outbound, Inbound: &inbound, Update: store.Update, Hostname: f.Hostname, Trusted: trusted, Auth: data.auth(), Throttles: data.throttles, Log: logs.Logger("http"),
-		NodeID: node, SetLogFilter: logs.Set, Reload: data.reload, Compact: compact(store),
+		NodeID: node, Answers: answers, SetLogFilter: logs.Set, Reload: data.reload, Compact: compact(store),
 		Trouble: func() httpapi.Trouble {
 			t := httpapi.TroubleOf(store.Err(), logFull(), q.Overloaded())
 			if ctx.Err() != nil {

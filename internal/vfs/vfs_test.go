@@ -230,3 +230,26 @@ func TestOperationsAreCountedAndNamed(t *testing.T) {
 		t.Errorf("SyncDir: %v", err)
 	}
 }
+
+// A directory that was made is there after a crash, with those above it.
+func TestMakeDir(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, fsys vfs.FS, dir string) {
+		dir = filepath.Join(dir, "a", "b", "c")
+		for range 2 {
+			if err := vfs.MakeDir(fsys, dir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if m, ok := fsys.(*vfs.Mem); ok {
+			fsys = m.Crash(vfs.LoseAll, nil)
+		}
+		if i, err := fsys.Stat(dir); err != nil || !i.IsDir() {
+			t.Errorf("%v, %v", i, err)
+		}
+		create(t, fsys, filepath.Join(dir, "file"))
+		if err := vfs.MakeDir(fsys, filepath.Join(dir, "file", "d"), 0o700); err == nil {
+			t.Error("a directory was made in a file")
+		}
+	})
+}

@@ -70,7 +70,7 @@ type Config struct {
 	// Now is the clock of messages; nil is time.Now.
 	Now func() time.Time
 
-	// Answers keeps the answers to requests with an Idempotency-Key. Nil: in memory, the last 10,000 of a day.
+	// Answers keeps the answers to requests with an Idempotency-Key; package answerfile does so on disk. Nil: in memory, the last 10,000 of a day.
 	Answers Answers
 	// Update saves the envelope and metadata of a message; Update of a mtakit.Spool fits. With it, deferred generation goes on where it was when it is
 	// interrupted, rather than beginning again.
