@@ -22,7 +22,7 @@ var edges = map[string]string{
 // homes are the packages that import a module, with those below them; everything else goes through them.
 var homes = map[string][]string{
 	"github.com/alecthomas/kong":         {"examples"},
-	"github.com/coder/websocket":         {"queue/httpapi"},
+	"github.com/coder/websocket":         {"queue/httpapi", "examples"},
 	"github.com/dlclark/regexp2":         {"shaping"}, // patterns of users' files that regexp refuses
 	"github.com/emersion/go-message":     {"rfc5322"},
 	"github.com/emersion/go-smtp":        {"smtpserver"},
@@ -35,7 +35,8 @@ var homes = map[string][]string{
 	"go.etcd.io/bbolt":                   {"spool"},
 	"golang.org/x/crypto":                {"authfile"},
 	"golang.org/x/net":                   {"rfc5322", "smtpclient", "smtpserver"},
-	"golang.org/x/sync":                  {"eventlog", "internal", "queue", "shaping", "smtpclient", "spool"},
+	"golang.org/x/sync":                  {"eventlog", "examples", "internal", "queue", "shaping", "smtpclient", "spool"},
+	"golang.org/x/term":                  {"examples"},
 	"golang.org/x/sys":                   {"internal", "smtpclient", "smtpserver", "spool"},
 
 	"github.com/rogpeppe/go-internal": nil, // tests only

@@ -24,5 +24,6 @@ require (
 
 require (
 	github.com/coder/websocket v1.8.15 // indirect
+	golang.org/x/term v0.48.0 // indirect
 	golang.org/x/text v0.43.0 // indirect
 )

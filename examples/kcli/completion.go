@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kong"
+)
+
+type completionCmd struct {
+	Shell string `arg:"" enum:"bash,zsh,fish" help:"bash, zsh or fish."`
+}
+
+func (s *completionCmd) Run(c *console) error {
+	_, err := io.WriteString(c.out, map[string]string{"bash": bashScript, "zsh": zshScript, "fish": fishScript}[s.Shell])
+	return err
+}
+
+// The scripts ask kcli itself: it prints a candidate a line, and after a tab what it is.
+const (
+	bashScript = `# source <(kcli completion bash)
+_kcli() {
+	local cur line words=("${COMP_WORDS[@]:1:COMP_CWORD}")
+	cur=${COMP_WORDS[COMP_CWORD]}
+	COMPREPLY=()
+	while IFS= read -r line; do
+		line=${line%%$'\t'*}
+		[[ $line == "$cur"* ]] && COMPREPLY+=("$(printf %q "$line")")
+	done < <("${COMP_WORDS[0]}" complete -- "${words[@]}" 2>/dev/null)
+}
+complete -o default -F _kcli kcli
+`
+	zshScript = `#compdef kcli
+# source <(kcli completion zsh), or put it into a file _kcli in $fpath
+_kcli() {
+	local line
+	local -a candidates
+	while IFS= read -r line; do
+		line=${line//:/\\:}
+		candidates+=("${line/$'\t'/:}")
+	done < <("${words[1]}" complete -- "${(@)words[2,CURRENT]}" 2>/dev/null)
+	if (( $#candidates )); then
+		_describe -V kcli candidates
+	else
+		_default
+	fi
+}
+if [[ ${funcstack[1]} == _kcli ]]; then
+	_kcli "$@"
+else
+	compdef _kcli kcli
+fi
+`
+	fishScript = `# kcli completion fish | source
+function __kcli_complete
+	set -l words (commandline -opc) (commandline -ct)
+	kcli complete -- $words[2..-1] 2>/dev/null
+end
+complete -c kcli -f -a '(__kcli_complete)'
+`
+)
+
+// completeCmd prints what the last of the words may become.
+type completeCmd struct {
+	Words []string `arg:"" optional:"" passthrough:"all"`
+}
+
+func (s *completeCmd) Run(ctx context.Context, c *console) error {
+	words := s.Words
+	if len(words) > 0 && words[0] == "--" {
+		words = words[1:]
+	}
+	last := ""
+	if len(words) > 0 {
+		last, words = words[len(words)-1], words[:len(words)-1]
+	}
+	for _, cand := range c.candidates(ctx, words, last) {
+		if !strings.HasPrefix(cand.text, last) {
+			continue
+		}
+		if cand.help != "" {
+			cand.text += "\t" + cell(cand.help)
+		}
+		if _, err := fmt.Fprintln(c.out, cand.text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type candidate struct{ text, help string }
+
+// candidates are the words that may come after others: values of the flag that waits for one, flags, or commands.
+func (c *console) candidates(ctx context.Context, words []string, last string) (all []candidate) {
+	node := c.model.Node
+	flags := node.Flags
+	used := make(map[string]bool)
+	var waiting *kong.Flag // for its value
+	for _, w := range words {
+		switch {
+		case waiting != nil:
+			waiting = nil
+		case strings.HasPrefix(w, "--"):
+			name, _, hasValue := strings.Cut(w[2:], "=")
+			if i := slices.IndexFunc(flags, func(f *kong.Flag) bool { return f.Name == name }); i >= 0 {
+				used[name] = !flags[i].IsSlice() && !flags[i].IsMap()
+				if !hasValue && !flags[i].IsBool() {
+					waiting = flags[i]
+				}
+			}
+		case node == c.model.Node:
+			if i := slices.IndexFunc(node.Children, func(n *kong.Node) bool { return n.Name == w }); i >= 0 {
+				node = node.Children[i]
+				flags = append(slices.Clone(flags), node.Flags...)
+			}
+		}
+	}
+	switch {
+	case waiting != nil:
+		return c.values(ctx, node, waiting.Value)
+	case strings.HasPrefix(last, "-"):
+		for _, f := range flags {
+			if !f.Hidden && !used[f.Name] {
+				all = append(all, candidate{"--" + f.Name, f.Help})
+			}
+		}
+	case node == c.model.Node:
+		for _, n := range node.Children {
+			if !n.Hidden {
+				all = append(all, candidate{n.Name, n.Help})
+			}
+		}
+	case len(node.Positional) > 0:
+		return c.values(ctx, node, node.Positional[0])
+	}
+	return all
+}
+
+// completionTime bounds how long a person who pressed tab waits for the daemon.
+const completionTime = 2 * time.Second
+
+// values are those of an enumeration, or what the daemon lists.
+func (c *console) values(ctx context.Context, node *kong.Node, v *kong.Value) (all []candidate) {
+	for _, e := range v.EnumSlice() {
+		all = append(all, candidate{text: e})
+	}
+	path := map[string]string{"bounce-cancel": bouncePath, "suspend-cancel": suspendPath, "suspend-ready-q-cancel": suspendReadyQPath}[node.Name]
+	if path == "" || v.Name != "id" {
+		return all
+	}
+	ctx, cancel := context.WithTimeout(ctx, completionTime)
+	defer cancel()
+	var entries []struct {
+		ID     string `json:"id"`
+		Reason string `json:"reason"`
+	}
+	b, err := c.api.read(ctx, "GET", path, nil, nil)
+	if err != nil || json.Unmarshal(b, &entries) != nil {
+		return nil // whoever waits for a completion can't use an error
+	}
+	for _, e := range entries {
+		all = append(all, candidate{cell(e.ID), e.Reason})
+	}
+	return all
+}
