@@ -151,7 +151,7 @@ func TestTopRuns(t *testing.T) {
 		n := len(looks)
 		looks <- n
 		if n == 1 {
-			http.Error(w, "busy", 503)
+			http.Error(w, "busy", http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprint(w, exposition(n+1))

@@ -160,7 +160,7 @@ K   1ms === SomethingNew {"x":1}
 	if _, _, stderr, code := runTrace(t, false, []string{"x"}, "trace-smtp-server"); code != 1 || !strings.Contains(stderr, "not understood") {
 		t.Errorf("%d %s", code, stderr)
 	}
-	refusing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "not you", 401) }))
+	refusing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "not you", http.StatusUnauthorized) }))
 	defer refusing.Close()
 	var stderr bytes.Buffer
 	if code := run(t.Context(), []string{"--endpoint", refusing.URL, "trace-smtp-server", "--reconnect"}, &console{out: io.Discard, err: &stderr, now: time.Now}); code != 1 ||
