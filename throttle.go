@@ -208,6 +208,15 @@ type Refunder interface {
 	Refund(ctx context.Context, key string, r Rate, n int) error
 }
 
+// Gauge is a Throttles that tells what is in use to those who look, and takes nothing.
+type Gauge interface {
+	Throttles
+	// RateUse is how many units of the burst are used up, and how long it takes until one more is given.
+	RateUse(ctx context.Context, key string, r Rate) (used int, wait time.Duration, err error)
+	// LeaseUse is how many leases of key there are.
+	LeaseUse(ctx context.Context, key string) (int, error)
+}
+
 // Lease is a place taken. One goroutine uses it.
 type Lease interface {
 	// Extend keeps the place for ttl from now; an error means that it is lost.

@@ -6,7 +6,7 @@ import (
 )
 
 // NewThrottles keeps rates and leases in this process. Rates follow the generic cell rate algorithm; a place that is given back
-// can be taken at once. Beside the methods of the interface there is
+// can be taken at once. It is a [mtakit.Refunder] and a [mtakit.Gauge]. Beside the methods of the interfaces there is
 //
 //	LeaseWait(ctx context.Context, key string, l mtakit.Limit, ttl time.Duration) (mtakit.Lease, error)
 //

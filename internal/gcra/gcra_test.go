@@ -90,6 +90,9 @@ func FuzzPace(f *testing.F) {
 			ask := int(ops[i+1])%(r.Burst+2) + 1
 			next, wait := p.Take(tat, now, ask)
 			cost := int64(ask) * interval
+			if used, want := p.Used(tat, now), (level+interval-1)/interval; used != want {
+				t.Fatalf("op %d: level %d of intervals of %d: Used = %d, want %d", i, level, interval, used, want)
+			}
 			switch fits := level+cost <= int64(r.Burst)*interval; {
 			case ask > r.Burst:
 				if wait != gcra.Never {

@@ -90,6 +90,22 @@ func (s *Store) LeaseWait(ctx context.Context, key string, l mtakit.Limit, ttl t
 	}
 }
 
+// LeaseUse implements [mtakit.Gauge].
+func (s *Store) LeaseUse(_ context.Context, key string) (n int, _ error) {
+	t := &s.shard(key).leases
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if p := t.keys[key]; p != nil {
+		now := s.Now()
+		for l := range p.taken {
+			if now.Before(l.ends) {
+				n++
+			}
+		}
+	}
+	return n, nil
+}
+
 // serve gives out what has become free and says how long nothing more will by itself.
 func (t *leaseTable) serve(s *Store, key string, p *places) time.Duration {
 	t.mu.Lock()

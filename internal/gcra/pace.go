@@ -78,6 +78,14 @@ func (p Pace) Take(tat, now int64, n int) (newTAT int64, wait time.Duration) {
 	return start + cost, 0
 }
 
+// Used is how many units of the burst are used up at now, those that are coming back included.
+func (p Pace) Used(tat, now int64) int64 {
+	if p.interval == 0 || tat <= now {
+		return 0
+	}
+	return min((tat-now-1)/p.interval+1, p.burst)
+}
+
 // Refund says what becomes of tat when n units come back at now. A bucket is never fuller than an idle one.
 func (p Pace) Refund(tat, now int64, n int) (newTAT int64) {
 	if tat <= now {

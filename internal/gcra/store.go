@@ -70,10 +70,12 @@ type bucketKey struct {
 	per   time.Duration
 }
 
+func keyOf(name string, r mtakit.Rate) bucketKey { return bucketKey{name, r.N, burst(r), r.Per} }
+
 // Bucket is the one bucket of key and rate. It may be kept for as long as one likes: the store forgets idle buckets, and those
 // still in someone's hands come back when they are used.
 func (s *Store) Bucket(key string, r mtakit.Rate) *Bucket {
-	k := bucketKey{key, r.N, burst(r), r.Per}
+	k := keyOf(key, r)
 	sh := s.shard(key)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -145,6 +147,23 @@ func (b *Bucket) Refund(now time.Time, n int) {
 			return
 		}
 	}
+}
+
+// RateUse implements [mtakit.Gauge]. It makes no bucket.
+func (s *Store) RateUse(_ context.Context, key string, r mtakit.Rate) (used int, wait time.Duration, _ error) {
+	sh := s.shard(key)
+	sh.mu.Lock()
+	b := sh.buckets[keyOf(key, r)]
+	sh.mu.Unlock()
+	if b == nil {
+		return 0, 0, nil
+	}
+	tat, now := b.tat.Load(), s.since(s.Now())
+	if tat == forgotten {
+		return 0, 0, nil
+	}
+	_, wait = b.pace.Take(tat, now, 0)
+	return int(b.pace.Used(tat, now)), wait, nil
 }
 
 // recall puts a forgotten bucket back into the table, unless another one has taken its place: then that one counts.

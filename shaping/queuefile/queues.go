@@ -9,7 +9,6 @@ import (
 	"github.com/mtakit/mtakit"
 	"github.com/mtakit/mtakit/internal/datafile"
 	"github.com/mtakit/mtakit/internal/domainmap"
-	"github.com/mtakit/mtakit/shaping"
 )
 
 // Config says what to load. The zero value gives every queue the defaults.
@@ -196,13 +195,13 @@ func (q *Queues) settings(r recipe) *mtakit.QueueSettings {
 }
 
 // Explain lists the options that the files set for a queue, and where.
-func (q *Queues) Explain(ctx context.Context, name mtakit.QueueName) []shaping.Setting {
-	var all []shaping.Setting
+func (q *Queues) Explain(ctx context.Context, name mtakit.QueueName) []mtakit.Setting {
+	var all []mtakit.Setting
 	layers, labels := q.layers(q.recipeFor(ctx, name))
 	for i, options := range layers {
 		for _, e := range options.Entries {
-			all = slices.DeleteFunc(all, func(s shaping.Setting) bool { return s.Option == e.Key })
-			all = append(all, shaping.Setting{Option: e.Key, Value: e.Value.JSON(), Place: e.Value.Place, By: labels[i]})
+			all = slices.DeleteFunc(all, func(s mtakit.Setting) bool { return s.Option == e.Key })
+			all = append(all, mtakit.Setting{Option: e.Key, Value: e.Value.JSON(), Place: e.Value.Place, By: labels[i]})
 		}
 	}
 	return all

@@ -18,6 +18,7 @@ type mutant struct {
 	back  func(mtakit.Refunder, string, mtakit.Rate, int) error
 	limit func(mtakit.Limit, time.Duration) (mtakit.Limit, time.Duration)
 	lease func(mtakit.Lease) mtakit.Lease
+	gauge func(th mtakit.Throttles, key string, used int) int
 }
 
 func (m mutant) Take(ctx context.Context, key string, r mtakit.Rate, n int) (time.Duration, error) {
@@ -33,6 +34,22 @@ func (m mutant) Refund(ctx context.Context, key string, r mtakit.Rate, n int) er
 		return m.back(re, key, r, n)
 	}
 	return re.Refund(ctx, key, r, n)
+}
+
+func (m mutant) RateUse(ctx context.Context, key string, r mtakit.Rate) (int, time.Duration, error) {
+	n, wait, err := m.Throttles.(mtakit.Gauge).RateUse(ctx, key, r)
+	if m.gauge != nil {
+		n = m.gauge(m.Throttles, key, n)
+	}
+	return n, wait, err
+}
+
+func (m mutant) LeaseUse(ctx context.Context, key string) (int, error) {
+	n, err := m.Throttles.(mtakit.Gauge).LeaseUse(ctx, key)
+	if m.gauge != nil {
+		n = m.gauge(m.Throttles, key, n)
+	}
+	return n, err
 }
 
 func (m mutant) Lease(ctx context.Context, key string, l mtakit.Limit, ttl time.Duration) (mtakit.Lease, error) {
@@ -109,6 +126,12 @@ func TestMutants(t *testing.T) {
 		}}},
 		{"no Refund", "Refund gives back n units", mutant{back: func(mtakit.Refunder, string, mtakit.Rate, int) error { return nil }}},
 		{"units from nowhere", "a unit that has come back by itself", hoarder()},
+		{"wrong rate", "RateUse is how many", mutant{gauge: func(_ mtakit.Throttles, _ string, n int) int { return n + 1 }}},
+		{"wrong leases", "LeaseUse is how many", mutant{gauge: func(_ mtakit.Throttles, _ string, n int) int { return min(n, 2) }}},
+		{"looking costs", "[a Gauge] takes nothing", mutant{gauge: func(th mtakit.Throttles, key string, n int) int {
+			th.Take(context.Background(), key, hourly, 1)
+			return n
+		}}},
 		{"places for ever", "for at most ttl", mutant{limit: func(l mtakit.Limit, _ time.Duration) (mtakit.Limit, time.Duration) { return l, time.Hour }}},
 		{"a place too many", "Lease takes one of l.N places", mutant{limit: func(l mtakit.Limit, ttl time.Duration) (mtakit.Limit, time.Duration) { l.N++; return l, ttl }}},
 		{"no Extend", "Extend keeps the place", mutant{lease: func(l mtakit.Lease) mtakit.Lease {

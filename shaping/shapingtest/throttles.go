@@ -13,7 +13,7 @@ import (
 	"github.com/mtakit/mtakit"
 )
 
-// TestThrottles checks what open makes against the contract of [mtakit.Throttles], and of [mtakit.Refunder] if it is one, and says which sentence is broken. open is called
+// TestThrottles checks what open makes against the contract of [mtakit.Throttles], and of [mtakit.Refunder] and [mtakit.Gauge] if it is one, and says which sentence is broken. open is called
 // once for each sentence; those it makes must not share keys. The checks take real time, less than two seconds, unless they
 // run in a synctest bubble; they run one after the other, without subtests, so that this is possible.
 func TestThrottles(t *testing.T, open func() mtakit.Throttles) {
@@ -46,6 +46,9 @@ var sentences = []struct {
 	{"it is safe for concurrent use (Take)", takesConcurrently},
 	{"Refund gives back n units", refunds},
 	{"a unit that has come back by itself meanwhile is not there twice", refundsOnce},
+	{"RateUse is how many units of the burst are used up, and how long it takes until one more is given", rateUse},
+	{"[a Gauge] takes nothing", gaugeTakesNothing},
+	{"LeaseUse is how many leases of key there are", leaseUse},
 	{"Lease takes one of l.N places", leases},
 	{"or returns an error that wraps ErrLimited", limited},
 	{"for at most ttl", expires},
@@ -195,6 +198,62 @@ func refundsOnce(ctx context.Context, th mtakit.Throttles) error {
 		return err
 	}
 	return errors.Join(takeAll(ctx, th, "k", hourly, 5), takeAll(ctx, th, "new", hourly, 5))
+}
+
+func rateUse(ctx context.Context, th mtakit.Throttles) error {
+	g, ok := th.(mtakit.Gauge)
+	if !ok {
+		return nil
+	}
+	for n := range 6 {
+		used, wait, err := g.RateUse(ctx, "k", hourly)
+		if err != nil || used != n || (wait > 0) != (n == 5) || wait > 12*time.Minute {
+			return fmt.Errorf("after %d of 5 units: %d, %v, %v", n, used, wait, err)
+		}
+		if _, err := take(ctx, th, "k", hourly, 1); err != nil {
+			return err
+		}
+	}
+	if used, wait, err := g.RateUse(ctx, "k", mtakit.Rate{}); used != 0 || wait != 0 || err != nil {
+		return fmt.Errorf("without a limit: %d, %v, %v", used, wait, err)
+	}
+	return nil
+}
+
+func gaugeTakesNothing(ctx context.Context, th mtakit.Throttles) error {
+	g, ok := th.(mtakit.Gauge)
+	if !ok {
+		return nil
+	}
+	for range 10 {
+		if _, _, err := g.RateUse(ctx, "k", hourly); err != nil {
+			return err
+		}
+		if _, err := g.LeaseUse(ctx, "k"); err != nil {
+			return err
+		}
+	}
+	_, err := fill(ctx, th, 3, time.Hour)
+	return errors.Join(err, takeAll(ctx, th, "k", hourly, 5))
+}
+
+func leaseUse(ctx context.Context, th mtakit.Throttles) error {
+	g, ok := th.(mtakit.Gauge)
+	if !ok {
+		return nil
+	}
+	before, err1 := g.LeaseUse(ctx, "k")
+	all, err := fill(ctx, th, 3, time.Hour)
+	if err != nil {
+		return err
+	}
+	full, err2 := g.LeaseUse(ctx, "k")
+	all[0].Release()
+	after, err3 := g.LeaseUse(ctx, "k")
+	if err := errors.Join(err1, err2, err3); err != nil || before != 0 || full != 3 || after != 2 {
+		return fmt.Errorf("%d before, %d of 3, %d after one was released: %w", before, full, after, err)
+	}
+	return nil
 }
 
 // fill takes n places of a limit of n, and expects that to be all.

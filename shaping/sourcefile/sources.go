@@ -28,6 +28,8 @@ import (
 type Sources struct {
 	sources  map[string]*mtakit.Source
 	pools    map[string]*mtakit.Pool
+	sourceAt map[string]*datafile.Value // as written
+	poolAt   map[string]*datafile.Value
 	findings mtakit.Findings
 }
 
@@ -93,7 +95,10 @@ const ttl = mtakit.Duration(time.Minute)
 
 func read(files []string) *Sources {
 	r := &datafile.Report{}
-	s := &Sources{sources: make(map[string]*mtakit.Source), pools: make(map[string]*mtakit.Pool)}
+	s := &Sources{
+		sources: make(map[string]*mtakit.Source), pools: make(map[string]*mtakit.Pool),
+		sourceAt: make(map[string]*datafile.Value), poolAt: make(map[string]*datafile.Value),
+	}
 	v := datafile.Load(files, r)
 	switch {
 	case v == nil:
@@ -155,7 +160,7 @@ func (s *Sources) readSource(e datafile.Entry, r *datafile.Report) {
 			}
 		}
 	}
-	s.sources[e.Key] = src
+	s.sources[e.Key], s.sourceAt[e.Key] = src, e.Value
 }
 
 func (s *Sources) readPool(e datafile.Entry, r *datafile.Report) {
@@ -170,5 +175,5 @@ func (s *Sources) readPool(e datafile.Entry, r *datafile.Report) {
 		}
 		p.Entries = append(p.Entries, mtakit.PoolEntry{Name: m.Key, Weight: t.Weight})
 	})
-	s.pools[e.Key] = p
+	s.pools[e.Key], s.poolAt[e.Key] = p, e.Value
 }

@@ -172,3 +172,34 @@ func TestLive(t *testing.T) {
 		t.Error("Reload of a broken file is no error")
 	}
 }
+
+func TestExplain(t *testing.T) {
+	t.Parallel()
+	s, err := sourcefile.Load(write(t, `[source.a]
+ehlo_domain = "mx.example"
+socks5_proxy_password = {key_data = "p"}
+[pool.p.a]
+weight = 2
+[pool.p.unspecified]
+`, `[source.a]
+ehlo_domain = "other.example"
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	show := func(all []mtakit.Setting) (text string) {
+		for _, o := range all {
+			text += fmt.Sprintf("%s = %s (%s at %s:%d)\n", o.Option, o.Value, o.By, filepath.Base(o.Place.File), o.Place.Line)
+		}
+		return text
+	}
+	for _, c := range []struct{ got, want string }{
+		{show(s.ExplainSource("a")), "ehlo_domain = \"other.example\" (source a at b.toml:2)\nsocks5_proxy_password = {\"key_data\":\"(hidden)\"} (source a at a.toml:3)\n"},
+		{show(s.ExplainPool("p")), "a = 2 (pool p at a.toml:5)\nunspecified = 1 (pool p at a.toml:6)\n"},
+		{show(s.ExplainSource("unspecified")) + show(s.ExplainPool("unspecified")) + show(s.ExplainPool("other")), ""},
+	} {
+		if c.got != c.want {
+			t.Errorf("got\n%swant\n%s", c.got, c.want)
+		}
+	}
+}
