@@ -17,3 +17,12 @@ func (q *Queue) Rules() int { return int(q.rules.n.Load()) }
 
 // Shards is into how many parts the scheduled queues are divided.
 func (q *Queue) Shards() int { return len(q.shards) }
+
+// Passed says that the next step of the wall clock by d is no step: the time passes.
+func (q *Queue) Passed(d time.Duration) { q.clock.ahead.Add(int64(d)) }
+
+// Lag is by how much what waits is behind the wall clock.
+func (q *Queue) Lag() time.Duration {
+	_, lag := q.clock.look()
+	return time.Duration(lag) * time.Second
+}

@@ -50,7 +50,7 @@ func (q *Queue) SourceFailed(s *mtakit.Source, kind string, err error) {
 		st = &healthState{}
 		h.m[healthKey{s.Name, kind}] = st
 	}
-	if !rule.Threshold.IsZero() && st.count(now, rule.Threshold.Per) < rule.Threshold.N {
+	if !rule.Threshold.IsZero() && st.count(q.uptime(), rule.Threshold.Per) < rule.Threshold.N {
 		return
 	}
 	if st.until.IsZero() {
@@ -63,10 +63,10 @@ func (q *Queue) SourceFailed(s *mtakit.Source, kind string, err error) {
 	st.until = now.Add(rule.Duration.Std())
 }
 
-// count adds one failure and says how many there were within per.
-func (st *healthState) count(now time.Time, per time.Duration) (sum int) {
+// count adds one failure at that uptime and says how many there were within per.
+func (st *healthState) count(up, per time.Duration) (sum int) {
 	width := max(per/healthBuckets, time.Second)
-	n := now.UnixNano() / int64(width)
+	n := int64(up / width)
 	for i := max(st.newest+1, n-healthBuckets+1); i <= n; i++ {
 		st.failures[i%healthBuckets] = 0
 	}

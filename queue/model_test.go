@@ -168,7 +168,7 @@ func (m *model) inject() {
 			msg.Meta[mtakit.MetaTenant] = fmt.Sprint("t", m.r.IntN(3))
 		}
 		if m.r.IntN(10) == 0 {
-			msg.Due = time.Now().Add(time.Duration(m.r.IntN(7200)) * time.Second)
+			msg.Due = m.Queue.Now().Add(time.Duration(m.r.IntN(7200)) * time.Second)
 		}
 		to := slices.Clone(msg.To)
 		id, err := m.TrySubmit(msg, "Subject: x\r\n\r\n", mtakit.Durability(m.r.IntN(3)))
@@ -222,7 +222,8 @@ func (m *model) operation() {
 		m.settings()
 		m.Queue.BumpEpoch()
 	case 19:
-		m.clock.Add(int64(time.Duration(r.IntN(7200)-3600) * time.Second))
+		most := []int{60, 3600, 12 * 3600, 30 * 24 * 3600}[r.IntN(4)]
+		m.clock.Add(int64(time.Duration(r.IntN(2*most)-most) * time.Second))
 	}
 }
 
@@ -243,7 +244,7 @@ func (m *model) end() {
 	for _, r := range m.Queue.ReadySuspensions() {
 		m.Queue.CancelReadySuspension(r.ID)
 	}
-	m.Drain(72 * time.Hour)
+	m.Drain(40 * 24 * time.Hour) // should the wall clock have been set back right before a restart, that goes by due times that are far away
 }
 
 // verify compares the records and what the peers have with what was accepted.

@@ -17,7 +17,7 @@ func (q *Queue) promoteNow(s *sched, it *item) bool {
 		return false
 	}
 	now, start := q.now(), q.timings.readyInsert.start(q, it.id)
-	if !f.valid(q, s, now) || it.age(now) >= f.conf.MaxAge.Std() ||
+	if !f.valid(q, s, now) || q.age(it, now) >= f.conf.MaxAge.Std() || q.clock.lag.Load() < 0 && (it.m == nil || it.m.Schedule != nil) ||
 		q.cfg.Policy.Settings != nil && f.conf.stale(q.uptime(), f.epoch) { // the long way renews it
 		return false
 	}
@@ -76,13 +76,23 @@ func (q *Queue) promote(ctx context.Context, s *sched, it *item) (blocked bool) 
 		q.putBack(s, it, failureTTL)
 		return true
 	}
-	if it.age(now) >= c.MaxAge.Std() {
+	if q.clock.lag.Load() < 0 {
+		if q.load(ctx, it, ownedByPromotion) == nil {
+			return false
+		}
+		if due := q.early(it, now); !due.IsZero() {
+			it.due = due
+			q.park(ctx, it, ownedByPromotion, Reasons{DueTimeWasReached})
+			return false
+		}
+	}
+	if q.age(it, now) >= c.MaxAge.Std() {
 		m := q.load(ctx, it, ownedByPromotion)
 		if m == nil {
 			return false
 		}
 		if m.Schedule == nil || m.Schedule.Expires.IsZero() {
-			q.expire(it, ownedByPromotion, "localhost", tooOld(it.age(now), c.MaxAge))
+			q.expire(it, ownedByPromotion, "localhost", tooOld(q.age(it, now), c.MaxAge))
 			return false
 		}
 	}

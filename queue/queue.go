@@ -128,6 +128,7 @@ type Queue struct {
 	log            *slog.Logger
 	now            func() time.Time // wall clock, for due times and ages
 	born           time.Time        // for uptime
+	clock          *clock           // for what waits
 	seed           uint64
 	throttles      mtakit.Throttles
 	localThrottles bool
@@ -219,6 +220,7 @@ func New(cfg Config) (*Queue, error) {
 	generated := set
 	generated.RetryInterval, generated.Protocol.Internal = mtakit.Duration(10*time.Second), "httpinject:generator"
 	q.generatorConf, _ = newConf(&generated, 0, 0)
+	q.clock = newClock(q.now, q.uptime, q.log)
 	q.rules.q, q.work.q = q, q
 	q.records.New = func() any { return new(mtakit.Record) }
 	q.fresh.ids = make(map[mtakit.ID]struct{})
@@ -332,6 +334,9 @@ func (q *Queue) upkeep(ctx context.Context) {
 			reapAt = up + time.Minute
 			q.reapReady(q.cfg.ReadyIdle)
 			q.rules.prune()
+			if q.clock.stepped.Swap(false) {
+				q.resave()
+			}
 		}
 	}
 }

@@ -105,7 +105,7 @@ func (q *Queue) requeue(ctx context.Context, it *item, from owner, how requeue) 
 		c = q.confNow(ctx, it.sched)
 	}
 	due := it.m.Schedule.Adjust(now.Add(delay))
-	age := it.age(now) + delay
+	age := q.age(it, now) + delay
 	switch {
 	case it.m.Schedule != nil && !it.m.Schedule.Expires.IsZero():
 		if !due.Before(it.m.Schedule.Expires) {

@@ -21,7 +21,7 @@ type shard struct {
 	names   intern.Table
 	scheds  []*sched // by number of the name; nil is free
 	time    timeQueue
-	next    int64 // when the scheduler wants to be asked, Unix seconds
+	next    int64 // when the scheduler wants to be asked, Unix seconds by Queue.clock
 	blocked wakeHeap
 	reapPos int
 	flows   int // queues that have one
@@ -77,7 +77,8 @@ func (sh *shard) schedFor(name mtakit.QueueName) *sched {
 
 // wait puts a message into the scheduler until it is due. It is called with sh.mu held.
 func (sh *shard) wait(s *sched, id mtakit.ID, due time.Time, tries int, swept uint16) {
-	it := wheel.Item{ID: id, Due: dueSecond(due), Queue: s.slot, Tries: uint16(min(tries, math.MaxUint16)), Flags: swept}
+	_, lag := sh.q.clock.look()
+	it := wheel.Item{ID: id, Due: shiftDue(dueSecond(due), -lag), Queue: s.slot, Tries: uint16(min(tries, math.MaxUint16)), Flags: swept}
 	sh.time.Add(it)
 	s.count(1)
 	if int64(it.Due) < sh.next {
@@ -98,6 +99,7 @@ func (sh *shard) keep(it *item) {
 func (sh *shard) revive(e wheel.Item, to owner) *item {
 	s := sh.scheds[e.Queue]
 	s.count(-1)
+	e.Due = shiftDue(e.Due, sh.q.clock.lag.Load())
 	if it := sh.unsaved[e.ID]; it != nil {
 		delete(sh.unsaved, e.ID)
 		it.pass(ownedByNobody, to)
@@ -139,10 +141,10 @@ func (sh *shard) run(ctx context.Context) {
 	}
 }
 
-// step takes one batch and says how long there is nothing more to do. It is a minute at most, so that a step of the wall clock is noticed.
+// step takes one batch and says how long there is nothing more to do. It is a minute at most, so that a step of the wall clock is noticed soon.
 func (sh *shard) step(buf []wheel.Item) time.Duration {
 	q := sh.q
-	now, up := q.now(), q.uptime()
+	now, up := q.clock.now(), q.uptime()
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	for len(sh.blocked) > 0 && sh.blocked[0].at <= up {

@@ -1,0 +1,160 @@
+package queue_test
+
+import (
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mtakit/mtakit"
+	"github.com/mtakit/mtakit/queue"
+	"github.com/mtakit/mtakit/queue/queuetest"
+)
+
+// steppedMTA is an MTA whose wall clock is set by adding to steps.
+func steppedMTA(t *testing.T, set *mtakit.QueueSettings, steps *atomic.Int64) *queuetest.MTA {
+	return queuetest.New(t, queuetest.Options{
+		Policy: queue.Policy{Settings: settingsPolicy(set)},
+		Change: func(c *queue.Config) { c.Now = func() time.Time { return time.Now().Add(time.Duration(steps.Load())) } },
+	})
+}
+
+// When the wall clock is set, what waits goes by the time that passes: it is neither stuck nor does it all come at once, and nothing is too old for it.
+func TestClockStep(t *testing.T) {
+	t.Parallel()
+	const n = 200
+	for _, step := range []time.Duration{-1000 * 24 * time.Hour, -5 * time.Hour, -time.Minute, 0, time.Minute, 5 * time.Hour, 30 * 24 * time.Hour} {
+		t.Run(step.String(), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				set := mtakit.DefaultQueueSettings() // first retries are 20 minutes later, give or take one
+				var steps atomic.Int64
+				mta := steppedMTA(t, &set, &steps)
+				for i := range n {
+					d := fmt.Sprintf("d%d.test", i)
+					mta.Peer(d).Reply("RCPT", "451 later").Times(1)
+					mta.Inject("a@x.test", "b@"+d, "x\r\n")
+				}
+				mta.Run(10 * time.Minute)
+				steps.Add(int64(step))
+				fresh := mta.Inject("a@x.test", "b@fresh.test", "x\r\n")
+				mta.Run(6 * time.Minute)
+				if got := mta.Queue.Census().Waiting; got != n {
+					t.Errorf("after 16 minutes %d messages wait, want all of %d", got, n)
+				}
+				if mta.Count(fresh, mtakit.Delivered) != 1 {
+					t.Error("a new message isn't delivered")
+				}
+				mta.Run(7 * time.Minute) // the steps are worked off slowly, so that it takes somewhat longer or less long
+				if c := mta.Queue.Census(); c.Waiting != 0 || c.Done != n+1 {
+					t.Errorf("after 23 minutes: %+v", c)
+				}
+				for _, r := range mta.Records() {
+					if r.Kind == mtakit.Expiration {
+						t.Fatalf("a message expires: %s", r.AppendJSON(nil))
+					}
+				}
+			})
+		})
+	}
+}
+
+// A restart after a step finds due times that have been written anew.
+func TestClockStepAndRestart(t *testing.T) {
+	t.Parallel()
+	for _, step := range []time.Duration{-100 * time.Hour, 100 * time.Hour} {
+		t.Run(step.String(), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				set := mtakit.DefaultQueueSettings()
+				var steps atomic.Int64
+				mta := steppedMTA(t, &set, &steps)
+				mta.Peer("d.test").Reply("RCPT", "451 later").Times(10)
+				for range 10 {
+					mta.Inject("a@x.test", "b@d.test", "x\r\n")
+				}
+				mta.Run(5 * time.Minute)
+				steps.Add(int64(step))
+				mta.Run(3 * time.Minute)
+				mta.Restart()
+				mta.Run(7 * time.Minute)
+				if got := mta.Queue.Census().Waiting; got != 10 {
+					t.Errorf("15 minutes after the attempt %d messages wait, want all of 10", got)
+				}
+				mta.Run(8 * time.Minute)
+				if got := mta.Queue.Census().Waiting; got != 0 {
+					t.Errorf("23 minutes after the attempt %d messages wait", got)
+				}
+				if n := len(mta.Records()); n != 30 {
+					t.Errorf("%d records, want a reception, a failure and a delivery of each", n)
+				}
+			})
+		})
+	}
+}
+
+// In the end what waits goes by the wall clock again, and a restart takes it as it is.
+func TestClockSettles(t *testing.T) {
+	t.Parallel()
+	for _, step := range []time.Duration{-time.Hour, time.Hour, 9 * time.Second} {
+		t.Run(step.String(), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				set := mtakit.DefaultQueueSettings()
+				var steps atomic.Int64
+				mta := steppedMTA(t, &set, &steps)
+				mta.Run(time.Minute)
+				steps.Add(int64(step))
+				want := step
+				if step.Abs() < 10*time.Second { // not worth it
+					want = 0
+				}
+				if lag := mta.Queue.Lag(); lag != want {
+					t.Errorf("the lag is %v, want %v", lag, want)
+				}
+				mta.Run(4 * time.Hour)
+				if lag := mta.Queue.Lag(); lag != want/2 {
+					t.Errorf("after four hours the lag is %v, want half of %v", lag, want)
+				}
+				mta.Run(4*time.Hour + time.Minute)
+				if lag := mta.Queue.Lag(); lag != 0 {
+					t.Errorf("the lag is %v, want none", lag)
+				}
+				steps.Add(int64(step))
+				mta.Restart()
+				if lag := mta.Queue.Lag(); lag != 0 {
+					t.Errorf("after a restart the lag is %v", lag)
+				}
+			})
+		})
+	}
+}
+
+// A message that is for a time of the day is not sent before it when the clock has been set back.
+func TestClockBackAndSchedule(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		set := mtakit.DefaultQueueSettings()
+		var steps atomic.Int64
+		mta := steppedMTA(t, &set, &steps)
+		first := mta.Queue.Now().Add(2 * time.Hour)
+		dated := mta.Submit(&mtakit.Message{Sender: "a@x.test", To: []string{"b@d.test"}, Schedule: &mtakit.Schedule{First: first}}, "x\r\n")
+		plain := mta.Submit(&mtakit.Message{Sender: "a@x.test", To: []string{"b@d.test"}, Due: first}, "x\r\n")
+		mta.Run(time.Hour)
+		steps.Add(int64(-3 * time.Hour))
+		mta.Run(2 * time.Hour)
+		if mta.Count(dated, mtakit.Delivered) != 0 || mta.Count(plain, mtakit.Delivered) != 1 {
+			t.Errorf("what has to wait for a time is sent, or what has to wait for so long is not:\n%s", mta.Log())
+		}
+		mta.Run(4 * time.Hour)
+		for _, r := range mta.Records() {
+			if r.ID == dated && r.Kind == mtakit.Delivered && r.Time.Before(first) {
+				t.Errorf("sent at %v, want not before %v", r.Time, first)
+			}
+		}
+		if mta.Count(dated, mtakit.Delivered) != 1 {
+			t.Errorf("not sent at all:\n%s", mta.Log())
+		}
+	})
+}
