@@ -97,7 +97,7 @@ func shiftDue(due uint32, by int64) uint32 {
 
 // resave writes the due times of what waits to the spool, as they are now after the wall clock has been set: a restart goes by these.
 func (q *Queue) resave() {
-	q.sweep(&Match{}, func(ctx context.Context, it *item) { q.park(ctx, it, ownedByPromotion, Reasons{Enumerated}) })
+	q.sweep(&sweep{do: func(ctx context.Context, it *item) { q.park(ctx, it, ownedByPromotion, Reasons{Enumerated}) }})
 }
 
 // age is how long ago a message was created, by that of both clocks which says less: a message whose time can't be told shall not expire for it.

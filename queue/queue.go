@@ -181,6 +181,7 @@ type Queue struct {
 	waiting, schedCount             mtakit.Counter
 	promoting                       atomic.Int64
 	sweeps                          atomic.Uint32
+	sweeping                        chan struct{} // has one for each sweep that goes on
 	timings                         timings
 
 	// What is in memory of messages. It is counted together.
@@ -196,7 +197,7 @@ func New(cfg Config) (*Queue, error) {
 		return nil, err
 	}
 	q := &Queue{cfg: cfg, log: cfg.Log, now: cfg.Now, born: time.Now(), seed: cfg.Seed, throttles: cfg.Throttles, defaultPath: mtakit.DefaultPathConfig(),
-		ready: make(map[string]*ready), refreshing: make(map[any]bool), scanDone: make(chan struct{}),
+		ready: make(map[string]*ready), refreshing: make(map[any]bool), scanDone: make(chan struct{}), sweeping: make(chan struct{}, sweepsMax),
 		timings: newTimings()}
 	if q.throttles == nil {
 		q.throttles = gcra.NewStore()
@@ -412,7 +413,7 @@ func (q *Queue) recover(ctx context.Context) error {
 	if ctx.Err() == nil {
 		close(q.scanDone)
 		for _, r := range q.Bounces() { // of before the restart: they have not seen these messages
-			q.sweep(&r.Match, func(ctx context.Context, it *item) { q.adminBounce(ctx, it, ownedByPromotion, r) })
+			q.sweepBounce(r)
 		}
 	}
 	return nil

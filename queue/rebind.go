@@ -25,7 +25,7 @@ var errNoRebind = errors.New("Policy.Rebind is not set")
 // Rebind carries out the order in the background, for every message that waits now; those in ready queues and sessions go on. What stays in its queue is
 // due within a minute.
 func (q *Queue) Rebind(r Rebind) {
-	q.sweep(&r.Match, func(ctx context.Context, it *item) { q.rebind(ctx, it, &r) })
+	q.sweep(&sweep{match: r.Match, do: func(ctx context.Context, it *item) { q.rebind(ctx, it, &r) }})
 }
 
 func (q *Queue) rebind(ctx context.Context, it *item, r *Rebind) {

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/mtakit/mtakit"
-	"github.com/mtakit/mtakit/internal/wheel"
 )
 
 // Match says which scheduled queues a rule is for. With QueueNames it is those alone; otherwise each field that is not nil must be the
@@ -48,10 +47,16 @@ type Rule struct {
 	// SuppressLogging writes no AdminBounce records.
 	SuppressLogging bool
 
+	ended   atomic.Bool // cancelled, or replaced
 	mu      sync.Mutex
 	bounced map[string]int
 	total   int
 }
+
+// OtherQueues is the name under which [Rule.Bounced] counts the messages of all further queues, once it has counted those of 10,000.
+const OtherQueues = "(other queues)"
+
+const bouncedQueues = 10_000
 
 // Bounced is how many messages the rule has bounced so far, by queue.
 func (r *Rule) Bounced() map[string]int {
@@ -76,9 +81,20 @@ func (r *Rule) count(queue string) {
 	if r.bounced == nil {
 		r.bounced = make(map[string]int)
 	}
+	if _, known := r.bounced[queue]; !known && len(r.bounced) >= bouncedQueues {
+		queue = OtherQueues
+	}
 	r.bounced[queue]++
 	r.total++
 	r.mu.Unlock()
+}
+
+// endIf ends the rule if cond is true, and returns that.
+func (r *Rule) endIf(cond bool) bool {
+	if cond {
+		r.ended.Store(true)
+	}
+	return cond
 }
 
 // ReadyRule suspends one ready queue.
@@ -135,7 +151,7 @@ func (r *rules) add(list *[]*Rule, rule *Rule) *Rule {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	*list = slices.DeleteFunc(*list, func(o *Rule) bool { return o.Match.equal(&rule.Match) })
+	*list = slices.DeleteFunc(*list, func(o *Rule) bool { return o.endIf(o.Match.equal(&rule.Match)) })
 	*list = append(*list, rule)
 	r.changed()
 	return rule
@@ -173,7 +189,7 @@ func (r *rules) cancel(list *[]*Rule, id string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n := len(*list)
-	if *list = slices.DeleteFunc(*list, func(o *Rule) bool { return o.ID == id }); len(*list) == n {
+	if *list = slices.DeleteFunc(*list, func(o *Rule) bool { return o.endIf(o.ID == id) }); len(*list) == n {
 		return fmt.Errorf("%w: %s", ErrNoRule, id)
 	}
 	r.changed()
@@ -206,11 +222,11 @@ func (r *rules) readySuspended(rq *ready, now time.Time) time.Time {
 }
 
 // AdminBounce bounces every message of the queues that rule matches: those that wait, in the background, and those that come until the rule expires.
-// It returns at once, with the rule that is in force from now on.
+// It returns at once, with the rule that is in force from now on. A rule that ends before it begins is for those that wait.
 func (q *Queue) AdminBounce(rule Match, reason string, expires time.Time, suppressLogging bool) *Rule {
 	r := q.rules.add(&q.rules.bounce, &Rule{Match: rule, Reason: reason, Expires: expires, SuppressLogging: suppressLogging})
 	q.saveRules()
-	q.sweep(&r.Match, func(ctx context.Context, it *item) { q.adminBounce(ctx, it, ownedByPromotion, r) })
+	q.sweepBounce(r)
 	return r
 }
 
@@ -280,7 +296,8 @@ func (q *Queue) ReadySuspensions() []*ReadyRule {
 	return list
 }
 
-// CancelBounce, CancelSuspension and CancelReadySuspension end a rule. The error wraps ErrNoRule if there is none with that id.
+// CancelBounce, CancelSuspension and CancelReadySuspension end a rule. The error wraps ErrNoRule if there is none with that id. The bouncing of
+// what waits ends within a few thousand messages.
 func (q *Queue) CancelBounce(id string) error { return q.cancelRule(&q.rules.bounce, id) }
 
 // CancelSuspension ends the suspension of scheduled queues.
@@ -357,83 +374,6 @@ func (q *Queue) adminBounce(ctx context.Context, it *item, from owner, rule *Rul
 	}
 	rule.count(it.sched.name().String())
 	q.finish(it, from)
-}
-
-// sweep gives each waiting message of the matching queues to do, which has it as if by a promotion. It runs in the background, a few
-// thousand entries at a time, so that no lock is held for long.
-func (q *Queue) sweep(match *Match, do func(context.Context, *item)) {
-	q.admitting.RLock() // stopping waits for those that are counted by then
-	defer q.admitting.RUnlock()
-	if q.stopping.Load() {
-		return
-	}
-	number := uint16(q.sweeps.Add(1))
-	q.wg.Go(func() {
-		for _, sh := range q.shards {
-			sh.sweep(q.workCtx, number, match, do)
-		}
-	})
-}
-
-const sweepStep = 4096
-
-// sweep goes through one shard. What do puts back, perhaps into another queue that matches as well, is not shown again.
-func (sh *shard) sweep(ctx context.Context, number uint16, match *Match, do func(context.Context, *item)) {
-	known := make(map[*sched]bool) // what match says of a queue
-	matches := func(s *sched) bool {
-		m, ok := known[s]
-		if !ok {
-			m = match.Matches(s.name())
-			known[s] = m
-		}
-		return m
-	}
-	var out []*item
-	handle := func() { // with the lock not held meanwhile
-		sh.q.promoting.Add(int64(len(out)))
-		sh.mu.Unlock()
-		for _, it := range out {
-			it.swept = number
-			do(ctx, it)
-			sh.q.promoting.Add(-1)
-		}
-		out = out[:0]
-		sh.mu.Lock()
-	}
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	for pos := sh.time.Len(); pos > 0 && ctx.Err() == nil && !sh.q.stopping.Load(); {
-		pos = sh.time.Sweep(pos, sweepStep, func(e wheel.Item) bool {
-			s := sh.scheds[e.Queue]
-			if e.Flags == number || !matches(s) {
-				return false
-			}
-			out = append(out, sh.revive(e, ownedByPromotion))
-			return true
-		})
-		handle()
-	}
-	for slot := 0; slot < len(sh.scheds); slot++ {
-		s := sh.scheds[slot]
-		if s == nil || !matches(s) {
-			continue
-		}
-		for n := s.dueLen(); n > 0 && ctx.Err() == nil; {
-			for ; n > 0 && len(out) < sweepStep; n-- {
-				it := s.popDue(ownedByPromotion)
-				switch {
-				case it == nil:
-					n = 1
-				case it.swept == number:
-					it.pass(ownedByPromotion, ownedBySched)
-					s.pushDue(it)
-				default:
-					out = append(out, it)
-				}
-			}
-			handle()
-		}
-	}
 }
 
 // newUUID is a random UUID, version 4.

@@ -1,0 +1,116 @@
+package queue
+
+import (
+	"context"
+
+	"github.com/mtakit/mtakit/internal/wheel"
+)
+
+// sweep is the way of an order through what waits.
+type sweep struct {
+	match Match
+	over  func() bool                  // that the order has ended meanwhile; nil is never
+	do    func(context.Context, *item) // has each message of the matching queues, as if by a promotion
+
+	number uint16
+	names  map[string]struct{} // of match
+}
+
+const (
+	sweepStep = 4096 // entries for which a lock is held
+	sweepsMax = 8    // at once; further ones wait
+)
+
+// sweep carries out an order in the background, a few thousand entries at a time, so that no lock is held for long.
+func (q *Queue) sweep(w *sweep) {
+	q.admitting.RLock() // stopping waits for those that are counted by then
+	defer q.admitting.RUnlock()
+	if q.stopping.Load() {
+		return
+	}
+	w.number = uint16(q.sweeps.Add(1))
+	if len(w.match.QueueNames) > 0 {
+		w.names = make(map[string]struct{}, len(w.match.QueueNames))
+		for _, n := range w.match.QueueNames {
+			w.names[n] = struct{}{}
+		}
+	}
+	q.wg.Go(func() {
+		select {
+		case q.sweeping <- struct{}{}:
+			defer func() { <-q.sweeping }()
+		case <-q.workCtx.Done():
+			return
+		}
+		for _, sh := range q.shards {
+			sh.sweep(q.workCtx, w)
+		}
+	})
+}
+
+// sweepBounce bounces what waits.
+func (q *Queue) sweepBounce(r *Rule) {
+	q.sweep(&sweep{match: r.Match, over: r.ended.Load, do: func(ctx context.Context, it *item) { q.adminBounce(ctx, it, ownedByPromotion, r) }})
+}
+
+func (w *sweep) matches(s *sched) bool {
+	if w.names != nil {
+		_, ok := w.names[s.ref.String()]
+		return ok
+	}
+	return w.match.Matches(s.name())
+}
+
+// sweep goes through one shard. What do puts back, perhaps into another queue that matches as well, is not shown again.
+func (sh *shard) sweep(ctx context.Context, w *sweep) {
+	var out []*item
+	handle := func() { // with the lock not held meanwhile
+		sh.q.promoting.Add(int64(len(out)))
+		sh.mu.Unlock()
+		for _, it := range out {
+			it.swept = w.number
+			w.do(ctx, it)
+			sh.q.promoting.Add(-1)
+		}
+		out = out[:0]
+		sh.mu.Lock()
+	}
+	over := func() bool { return ctx.Err() != nil || sh.q.stopping.Load() || w.over != nil && w.over() }
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	for pos := sh.time.Len(); pos > 0 && !over(); {
+		pos = sh.time.Sweep(pos, sweepStep, func(e wheel.Item) bool {
+			s := sh.scheds[e.Queue]
+			if e.Flags == w.number || !w.matches(s) {
+				return false
+			}
+			out = append(out, sh.revive(e, ownedByPromotion))
+			return true
+		})
+		handle()
+	}
+	for slot := 0; slot < len(sh.scheds) && !over(); slot++ {
+		if slot%sweepStep == 0 {
+			handle() // so that others get the lock
+		}
+		s := sh.scheds[slot]
+		if s == nil || s.dueLen() == 0 || !w.matches(s) {
+			continue
+		}
+		for n := s.dueLen(); n > 0 && !over(); {
+			for ; n > 0 && len(out) < sweepStep; n-- {
+				it := s.popDue(ownedByPromotion)
+				switch {
+				case it == nil:
+					n = 1
+				case it.swept == w.number:
+					it.pass(ownedByPromotion, ownedBySched)
+					s.pushDue(it)
+				default:
+					out = append(out, it)
+				}
+			}
+			handle()
+		}
+	}
+}
