@@ -188,7 +188,7 @@ func (r *Registry) write(w io.Writer, encode func(*encoder, []*family)) error {
 }
 
 // chunkSize is how much is written at a time.
-const chunkSize = 4096
+const chunkSize = 32 << 10
 
 // encoder collects bytes and writes them in chunks.
 type encoder struct {

@@ -11,9 +11,11 @@ import (
 // text writes a family. One that is not streamed is left out if it has no samples.
 func (e *encoder) text(f *family, prefix string) {
 	head := false
+	var parts []string
 	if f.Streamed {
 		e.head(f, prefix)
 		head = true
+		parts = f.parts(prefix)
 	}
 	for _, c := range f.from {
 		c.Collect(f.Name, func(s mtakit.Sample) bool {
@@ -28,8 +30,7 @@ func (e *encoder) text(f *family, prefix string) {
 					e.histogram(f, prefix, s)
 				}
 			case f.Streamed:
-				e.series(f, prefix, "", s, math.NaN())
-				e.buf = append(strconv.AppendInt(append(e.buf, ' '), int64(s.Value), 10), '\n')
+				e.stream(parts, s)
 			default:
 				e.series(f, prefix, "", s, math.NaN())
 				e.buf = append(appendFloat(append(e.buf, ' '), s.Value), '\n')
@@ -37,6 +38,31 @@ func (e *encoder) text(f *family, prefix string) {
 			return e.room()
 		})
 	}
+}
+
+// parts are what is before the first label value of a series, between two, and after the last.
+func (f *family) parts(prefix string) []string {
+	list := make([]string, 0, len(f.Labels)+1)
+	part := prefix + f.Name
+	for i, l := range f.Labels {
+		if i == 0 {
+			part += `{` + l + `="`
+		} else {
+			part = `", ` + l + `="`
+		}
+		list = append(list, part)
+		part = `"}`
+	}
+	return append(list, part+" ")
+}
+
+// stream writes a series of a streamed family, of which there may be a million.
+func (e *encoder) stream(parts []string, s mtakit.Sample) {
+	b := e.buf
+	for i, l := range s.Labels {
+		b = appendLabel(append(b, parts[i]...), l)
+	}
+	e.buf = append(strconv.AppendInt(append(b, parts[len(s.Labels)]...), int64(s.Value), 10), '\n')
 }
 
 func (e *encoder) head(f *family, prefix string) {
@@ -63,9 +89,7 @@ func (e *encoder) series(f *family, prefix, suffix string, s mtakit.Sample, le f
 		b = append(b, '{')
 		for n, i := range f.order {
 			if n > 0 {
-				if b = append(b, ','); f.Streamed {
-					b = append(b, ' ')
-				}
+				b = append(b, ',')
 			}
 			b = append(append(b, f.Labels[i]...), `="`...)
 			b = append(appendLabel(b, s.Labels[i]), '"')
@@ -103,13 +127,22 @@ func appendFloat(b []byte, v float64) []byte {
 	return strconv.AppendFloat(b, v, 'f', -1, 64)
 }
 
+// special are the bytes of a label value that are not written as they are, or have to be looked at.
+var special = func() (t [256]bool) {
+	t['"'], t['\\'], t['\n'] = true, true, true
+	for c := utf8.RuneSelf; c < len(t); c++ {
+		t[c] = true
+	}
+	return t
+}()
+
 // appendLabel makes a label value safe for all readers: backslash and line end escaped, a quotation mark replaced, and UTF-8
 // valid.
 func appendLabel(b []byte, s string) []byte {
 	start := 0
 	for i := 0; i < len(s); {
 		c := s[i]
-		if c != '"' && c != '\\' && c != '\n' && c < utf8.RuneSelf {
+		if !special[c] {
 			i++
 			continue
 		}

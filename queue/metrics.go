@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/mtakit/mtakit"
+	"github.com/mtakit/mtakit/internal/intern"
 )
 
 // timings are histograms of what the engine does with each message.
@@ -123,32 +124,35 @@ var metrics = []metric{
 	}),
 
 	// By what scheduled queues have in common.
-	streamed("scheduled_by_domain", "scheduled messages per domain", mtakit.GaugeType, func(q *Queue, yield func(mtakit.Sample) bool) {
-		sumBy(q.eachSched, maxKeys, func(r *row) (string, int64, bool) { return r.Domain, int64(r.waiting), true }, sample1(yield))
+	schedSum("scheduled_by_domain", "scheduled messages per domain", func(r *row) summand {
+		return summand{key: [2]string{r.Name().Domain}, hash: r.DomainHash(), n: int64(r.waiting)}
 	}, "domain"),
-	streamed("scheduled_by_tenant", "scheduled messages per tenant", mtakit.GaugeType, func(q *Queue, yield func(mtakit.Sample) bool) {
-		sumBy(q.eachSched, maxKeys, func(r *row) (string, int64, bool) { return r.Tenant, int64(r.waiting), r.Tenant != "" }, sample1(yield))
+	schedSum("scheduled_by_tenant", "scheduled messages per tenant", func(r *row) summand {
+		tenant := r.Name().Tenant
+		return summand{key: [2]string{tenant}, hash: intern.Hash(tenant), n: int64(r.waiting), none: tenant == ""}
 	}, "tenant"),
-	streamed("scheduled_by_tenant_campaign", "scheduled messages per tenant and campaign", mtakit.GaugeType, func(q *Queue, yield func(mtakit.Sample) bool) {
-		sumBy(q.eachSched, maxKeys, func(r *row) ([2]string, int64, bool) {
-			return [2]string{r.Tenant, r.Campaign}, int64(r.waiting), r.Campaign != ""
-		}, sample2(yield))
+	schedSum("scheduled_by_tenant_campaign", "scheduled messages per tenant and campaign", func(r *row) summand {
+		n := r.Name()
+		return summand{[2]string{n.Tenant, n.Campaign}, hashKey(intern.Hash(n.Tenant), n.Campaign), int64(r.waiting), n.Campaign == ""}
 	}, "tenant", "campaign"),
-	streamed("queued_count_by_provider", "scheduled + ready messages", mtakit.GaugeType, func(q *Queue, yield func(mtakit.Sample) bool) {
-		sumBy(q.eachSched, maxKeys, func(r *row) (string, int64, bool) { return r.who(), int64(r.live), true }, sample1(yield))
+	schedSum("queued_count_by_provider", "scheduled + ready messages", func(r *row) summand {
+		who, hash := r.who()
+		return summand{key: [2]string{who}, hash: hash, n: int64(r.live)}
 	}, "provider"),
-	streamed("queued_count_by_provider_and_pool", "scheduled + ready messages, split by pool", mtakit.GaugeType, func(q *Queue, yield func(mtakit.Sample) bool) {
-		sumBy(q.eachSched, maxKeys, func(r *row) ([2]string, int64, bool) { return [2]string{r.who(), r.pool()}, int64(r.live), true }, sample2(yield))
+	schedSum("queued_count_by_provider_and_pool", "scheduled + ready messages, split by pool", func(r *row) summand {
+		who, hash := r.who()
+		pool := r.pool()
+		return summand{key: [2]string{who, pool}, hash: hashKey(hash, pool), n: int64(r.live)}
 	}, "provider", "pool"),
 
 	// By what ready queues have in common.
-	streamed("connection_count_by_provider", "open outbound connections", mtakit.GaugeType, func(q *Queue, yield func(mtakit.Sample) bool) {
-		sumBy(q.eachReady, maxKeys, func(r *ready) (string, int64, bool) { return r.who(nil), r.connections.Value(), true }, sample1(yield))
+	readySum("connection_count_by_provider", "open outbound connections", func(r **ready) summand {
+		who := (*r).who(nil)
+		return summand{key: [2]string{who}, hash: intern.Hash(who), n: (*r).connections.Value()}
 	}, "provider"),
-	streamed("connection_count_by_provider_and_pool", "open outbound connections, split by pool", mtakit.GaugeType, func(q *Queue, yield func(mtakit.Sample) bool) {
-		sumBy(q.eachReady, maxKeys, func(r *ready) ([2]string, int64, bool) {
-			return [2]string{r.who(nil), r.pool}, r.connections.Value(), true
-		}, sample2(yield))
+	readySum("connection_count_by_provider_and_pool", "open outbound connections, split by pool", func(r **ready) summand {
+		who := (*r).who(nil)
+		return summand{key: [2]string{who, (*r).pool}, hash: hashKey(intern.Hash(who), (*r).pool), n: (*r).connections.Value()}
 	}, "provider", "pool"),
 	byProvider("total_messages_delivered_by_provider", "deliveries", func(o *outcomes) *mtakit.Counter { return &o.delivered }),
 	byProvider("total_messages_transfail_by_provider", "transient failures", func(o *outcomes) *mtakit.Counter { return &o.transfail }),
@@ -195,59 +199,103 @@ func streamed(name, help string, typ mtakit.MetricType, collect func(*Queue, fun
 
 func byReady(name, help string, typ mtakit.MetricType, value func(*readyCounts) int64) metric {
 	return streamed(name, help, typ, func(q *Queue, yield func(mtakit.Sample) bool) {
-		add := sample1(yield)
+		add := labelled(yield)
 		ok := true
 		q.tallies.rollups(func(proto string, r *rollup) bool {
 			ok = add(proto, value(&r.readyCounts))
 			return ok
 		})
 		if ok {
-			q.eachReady(func(r *ready) bool { return add(r.service, value(&r.readyCounts)) })
+			q.eachReady(func(all []*ready) bool {
+				for _, r := range all {
+					if !add(r.service, value(&r.readyCounts)) {
+						return false
+					}
+				}
+				return true
+			})
 		}
 	}, "service")
 }
 
 func bySched(name, help string, typ mtakit.MetricType, value func(*row) (int64, bool)) metric {
 	return streamed(name, help, typ, func(q *Queue, yield func(mtakit.Sample) bool) {
-		add := sample1(yield)
-		q.eachSched(func(r *row) bool {
-			n, ok := value(r)
-			return !ok || add(r.text, n)
+		add := labelled(yield)
+		q.eachSched(func(all []row) bool {
+			for i := range all {
+				if n, ok := value(&all[i]); ok && !add(all[i].String(), n) {
+					return false
+				}
+			}
+			return true
 		})
 	}, "queue")
 }
 
 func byProvider(name, help string, of func(*outcomes) *mtakit.Counter) metric {
 	return streamed(name, help, mtakit.CounterType, func(q *Queue, yield func(mtakit.Sample) bool) {
-		add := sample1(yield)
-		q.tallies.byName.slots.each(&q.tallies.mu, func(t *tally) bool { return add(t.tallyKey.provider, of(&t.outcomes).Value()) })
+		add := labelled(yield)
+		q.tallies.byName.slots.each(&q.tallies.mu, func(all []*tally) bool {
+			for _, t := range all {
+				if !add(t.tallyKey.provider, of(&t.outcomes).Value()) {
+					return false
+				}
+			}
+			return true
+		})
 	}, "provider")
 }
 
 func bySource(name, help string, of func(*outcomes) *mtakit.Counter) metric {
 	return streamed(name, help, mtakit.CounterType, func(q *Queue, yield func(mtakit.Sample) bool) {
 		labels := make([]string, 3)
-		q.tallies.bySource.slots.each(&q.tallies.mu, func(t *tally) bool {
-			labels[0], labels[1], labels[2] = t.tallyKey.provider, t.source, t.pool
-			return yield(mtakit.Sample{Labels: labels, Value: float64(of(&t.outcomes).Value())})
+		q.tallies.bySource.slots.each(&q.tallies.mu, func(all []*tally) bool {
+			for _, t := range all {
+				labels[0], labels[1], labels[2] = t.tallyKey.provider, t.source, t.pool
+				if !yield(mtakit.Sample{Labels: labels, Value: float64(of(&t.outcomes).Value())}) {
+					return false
+				}
+			}
+			return true
 		})
 	}, "provider", "source", "pool")
 }
 
-// sample1 and sample2 yield samples of one and of two labels.
-func sample1(yield func(mtakit.Sample) bool) func(string, int64) bool {
-	labels := make([]string, 1)
-	return func(label string, n int64) bool {
-		labels[0] = label
-		return yield(mtakit.Sample{Labels: labels, Value: float64(n)})
+// schedSum and readySum are gauges that are summed up over queues, by one label or two.
+func schedSum(name, help string, of func(*row) summand, labels ...string) metric {
+	return streamed(name, help, mtakit.GaugeType, func(q *Queue, yield func(mtakit.Sample) bool) {
+		sm := q.summers.Get().(*summer)
+		defer q.summers.Put(sm)
+		sumBy(sm, int(q.schedCount.Value()), maxSums, q.eachSched, of, sums(yield, len(labels)))
+	}, labels...)
+}
+
+func readySum(name, help string, of func(**ready) summand, labels ...string) metric {
+	return streamed(name, help, mtakit.GaugeType, func(q *Queue, yield func(mtakit.Sample) bool) {
+		q.readyMu.Lock()
+		n := len(q.ready)
+		q.readyMu.Unlock()
+		sm := q.summers.Get().(*summer)
+		defer q.summers.Put(sm)
+		sumBy(sm, n, maxSums, q.eachReady, of, sums(yield, len(labels)))
+	}, labels...)
+}
+
+// sums yields samples with the first n labels.
+func sums(yield func(mtakit.Sample) bool, n int) func([2]string, int64) bool {
+	labels := make([]string, n)
+	return func(key [2]string, v int64) bool {
+		copy(labels, key[:])
+		return yield(mtakit.Sample{Labels: labels, Value: float64(v)})
 	}
 }
 
-func sample2(yield func(mtakit.Sample) bool) func([2]string, int64) bool {
-	labels := make([]string, 2)
-	return func(two [2]string, n int64) bool {
-		labels[0], labels[1] = two[0], two[1]
-		return yield(mtakit.Sample{Labels: labels, Value: float64(n)})
+// labelled yields samples with one label.
+func labelled(yield func(mtakit.Sample) bool) func(string, int64) bool {
+	labels := make([]string, 1)
+	return func(label string, v int64) bool {
+		labels[0] = label
+		return yield(mtakit.Sample{Labels: labels, Value: float64(v)})
 	}
 }
 
@@ -282,12 +330,16 @@ func (q *Queue) collectReadyCount(yield func(mtakit.Sample) bool) {
 		sums[proto] = 0
 		return true
 	})
-	add, ok := sample1(yield), true
-	q.eachReady(func(r *ready) bool {
-		n := int64(r.len())
-		sums[r.proto.MetricsName()] += n
-		ok = add(r.service, n)
-		return ok
+	add, ok := labelled(yield), true
+	q.eachReady(func(all []*ready) bool {
+		for _, r := range all {
+			n := int64(r.len())
+			sums[r.proto.MetricsName()] += n
+			if ok = add(r.service, n); !ok {
+				return false
+			}
+		}
+		return true
 	})
 	for proto, n := range sums {
 		if ok = ok && add(proto, n); !ok {

@@ -161,8 +161,8 @@ func (s *slots[T]) remove(at uint32) {
 	s.free = append(s.free, at)
 }
 
-// each calls f for each element until it returns false. mu, which guards s, is held only to copy a batch of them.
-func (s *slots[T]) each(mu *sync.Mutex, f func(T) bool) {
+// each calls f for all elements, some at a time, until it returns false. mu, which guards s, is held only to copy them.
+func (s *slots[T]) each(mu *sync.Mutex, f func([]T) bool) {
 	var none T
 	batch := make([]T, 0, scrapeBatch)
 	for pos, more := 0, true; more; pos += scrapeBatch {
@@ -176,10 +176,8 @@ func (s *slots[T]) each(mu *sync.Mutex, f func(T) bool) {
 		}
 		more = end < len(s.all)
 		mu.Unlock()
-		for _, v := range batch {
-			if !f(v) {
-				return
-			}
+		if !f(batch) {
+			return
 		}
 	}
 }

@@ -19,7 +19,6 @@ import (
 
 // Table is a set of names that are in use. The zero value is empty; it must not be copied after use.
 type Table struct {
-	seed   maphash.Seed
 	chunks []*[perChunk]Ref
 	free   uint32   // head of the list of free records, one more than its number; 0 is none
 	made   uint32   // records that were ever used
@@ -29,15 +28,26 @@ type Table struct {
 
 // Ref is a name in a table, or free with the next free one in refs. Reading the name needs no lock, whatever else is done with the table.
 type Ref struct {
-	text string    // as it is written: campaign:tenant@domain!routing
-	ends [3]uint32 // where the first three end
+	Written
 	hash uint32
 	refs uint32
 }
 
+// Written is a name as a table has it. A copy is good for ever.
+type Written struct {
+	text   string    // campaign:tenant@domain!routing
+	ends   [3]uint32 // where the first three end
+	domain uint32    // Hash of the domain
+}
+
+var seed = maphash.MakeSeed()
+
+// Hash is of anything, the same in the whole process.
+func Hash(s string) uint32 { return uint32(maphash.String(seed, s)) }
+
 // Name returns the name as [Table.Name] does.
-func (r *Ref) Name() mtakit.QueueName {
-	s, e := r.text, r.ends
+func (w *Written) Name() mtakit.QueueName {
+	s, e := w.text, w.ends
 	q := mtakit.QueueName{Campaign: s[:e[0]], Tenant: s[e[0]:e[1]], Domain: s[e[1]:e[2]], Routing: s[e[2]:]}
 	if q.Campaign != "" {
 		q.Tenant = q.Tenant[len(":"):]
@@ -51,8 +61,11 @@ func (r *Ref) Name() mtakit.QueueName {
 	return q
 }
 
-// String is [mtakit.QueueName.String] of the name, at no cost. It stays valid after the name has been released.
-func (r *Ref) String() string { return r.text }
+// String is [mtakit.QueueName.String] of the name, at no cost.
+func (w *Written) String() string { return w.text }
+
+// DomainHash is [Hash] of the domain, without reading it.
+func (w *Written) DomainHash() uint32 { return w.domain }
 
 // perChunk times the 40 bytes of a Ref is a whole number of pages.
 const perChunk = 1024
@@ -63,10 +76,9 @@ func (t *Table) Len() int { return t.n }
 // Acquire returns the number of q, to be released once.
 func (t *Table) Acquire(q mtakit.QueueName) uint32 {
 	if t.index == nil {
-		t.seed = maphash.MakeSeed()
 		t.index = make([]uint32, 64)
 	}
-	hash := uint32(maphash.Comparable(t.seed, q))
+	hash := uint32(maphash.Comparable(seed, q))
 	mask := uint32(len(t.index) - 1)
 	i := hash & mask
 	for ; t.index[i] != 0; i = (i + 1) & mask {
@@ -174,7 +186,7 @@ func newRef(q mtakit.QueueName, hash uint32) Ref {
 	if len(text) == len(q.Domain) { // it is no copy
 		text = strings.Clone(text)
 	}
-	r := Ref{text: text, hash: hash, refs: 1}
+	r := Ref{Written: Written{text: text, domain: Hash(q.Domain)}, hash: hash, refs: 1}
 	if q.Campaign != "" {
 		r.ends[0] = uint32(len(q.Campaign))
 		r.ends[1] = r.ends[0] + uint32(len(":")+len(q.Tenant))

@@ -33,6 +33,9 @@ func TestTable(t *testing.T) {
 		if got := tab.Ref(n).String(); got != q.String() {
 			t.Errorf("String = %.80q, want %.80q", got, q.String())
 		}
+		if got := tab.Ref(n).DomainHash(); got != intern.Hash(q.Domain) {
+			t.Errorf("%.80q: the hash of the domain is %x", q, got)
+		}
 		if tab.Acquire(q) != n {
 			t.Errorf("%.80q has two numbers", q)
 		}
