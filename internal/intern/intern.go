@@ -101,7 +101,7 @@ func (t *Table) Find(q mtakit.QueueName) (n uint32, ok bool) {
 	if t.n == 0 {
 		return 0, false
 	}
-	hash := uint32(maphash.Comparable(t.seed, q))
+	hash := uint32(maphash.Comparable(seed, q))
 	mask := uint32(len(t.index) - 1)
 	for i := hash & mask; t.index[i] != 0; i = (i + 1) & mask {
 		if r := t.at(t.index[i] - 1); r.hash == hash && r.Name() == q {
