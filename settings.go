@@ -22,7 +22,7 @@ type QueueSettings struct {
 	ProviderName     string          `json:"provider_name,omitempty"`
 
 	// What KumoMTA does not have: how the queue shares a ready queue with others. Those of a higher priority go first, all but one message in eight; of the
-	// same priority each has Weight messages at its turn; 0 is 1.
+	// same priority each has Weight transactions at its turn; 0 is 1.
 	Priority int `json:"priority,omitempty"`
 	Weight   int `json:"weight,omitempty"`
 

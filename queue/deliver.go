@@ -127,6 +127,7 @@ func (s *session) settle(ctx context.Context, err error) {
 			}
 		}
 		d.batch(it, s.r.path.Load().MaxRecipientsPerBatch)
+		s.r.charge(it.sched)
 		if s.nxt != nil {
 			s.swap()
 		}

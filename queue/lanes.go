@@ -3,9 +3,14 @@ package queue
 import "slices"
 
 // lanes are the messages of a ready queue, a lane for each scheduled queue that has some. Lanes of one priority are served by deficit round robin (Shreedhar and
-// Varghese) with messages as the unit: at its turn a lane gets credit for as many messages as its weight, so that a queue waits for at most
-// weight messages of every other lane between two turns, however long these are. A higher priority goes first, but one message in
-// starveGuard is for the others, so that these only slow down. Every operation takes constant time, but for the few priorities there are.
+// Varghese) with transactions as the unit, whatever their size and number of recipients: at its turn a lane gets credit for as many as its weight. A
+// message is taken as one transaction; those that it takes beyond the first, for its further recipients, are debts that the lane pays with later turns.
+//
+// So a queue waits for at most weight messages of every other lane between two turns, however many these have. And of two lanes that always have messages,
+// each gets transactions in proportion to its weight, up to a turn and what one message of each takes, for every session at work.
+//
+// A higher priority goes first, but one message in starveGuard is for the others, so that these only slow down. Every operation takes constant time, but
+// for the few priorities there are; take, on the average over the transactions.
 type lanes struct {
 	levels []level // by priority, highest first; those that are empty stay
 	byName map[*sched]*lane
@@ -23,7 +28,8 @@ type lane struct {
 	s        *sched
 	priority int
 	weight   int
-	credit   int
+	credit   int // for the turn that it has
+	debt     int // transactions that were sent beyond the credit
 	q        fifo[*item]
 }
 
@@ -38,7 +44,7 @@ func (ls *lanes) of(s *sched) *lane {
 	if n := len(ls.spare); n > 0 {
 		l, ls.spare = ls.spare[n-1], ls.spare[:n-1]
 	}
-	l.s, l.priority, l.weight, l.credit = s, 0, 1, 0
+	l.s, l.priority, l.weight, l.credit, l.debt = s, 0, 1, 0, 0
 	if c := s.conf.Load(); c != nil && c.err == nil {
 		l.priority, l.weight = c.Priority, max(1, c.Weight)
 	}
@@ -69,6 +75,12 @@ func (ls *lanes) forget(l *lane) {
 // has says whether s has messages here.
 func (ls *lanes) has(s *sched) bool { return ls.byName[s] != nil }
 
+// short says whether s has fewer messages here than it may send at a turn.
+func (ls *lanes) short(s *sched) bool {
+	l := ls.byName[s]
+	return l == nil || l.q.len() < min(l.weight, 64)
+}
+
 // pushBack and pushFront put a message into the lane of its queue.
 func (ls *lanes) pushBack(it *item) {
 	ls.of(it.sched).q.pushBack(it)
@@ -86,10 +98,7 @@ func (ls *lanes) take() (*item, bool) {
 	if lv == nil {
 		return nil, false
 	}
-	l := lv.turns.at(0)
-	if l.credit == 0 {
-		l.credit = l.weight
-	}
+	l := lv.turn()
 	it, _ := l.q.popFront()
 	ls.n--
 	l.credit--
@@ -102,6 +111,32 @@ func (ls *lanes) take() (*item, bool) {
 		lv.turns.pushBack(l)
 	}
 	return it, true
+}
+
+// turn is the lane whose turn it is, with credit. Lanes that need it for their debts are passed over, unless there is no other.
+func (lv *level) turn() *lane {
+	for {
+		l := lv.turns.at(0)
+		if l.credit > 0 {
+			return l
+		}
+		if lv.turns.len() == 1 {
+			l.debt = 0
+		}
+		paid := min(l.debt, l.weight)
+		l.debt, l.credit = l.debt-paid, l.weight-paid
+		if l.credit == 0 {
+			lv.turns.popFront()
+			lv.turns.pushBack(l)
+		}
+	}
+}
+
+// charge says that a message of s took another transaction. A lane that has no more messages owes nothing.
+func (ls *lanes) charge(s *sched) {
+	if l := ls.byName[s]; l != nil {
+		l.debt++
+	}
 }
 
 // next is the level whose turn it is; nil if all are empty.

@@ -60,6 +60,48 @@ func TestLanesTakeTurns(t *testing.T) {
 	}
 }
 
+// A lane whose messages take several transactions pays for them with its turns, as long as there are others that want these.
+func TestLanesPayDebts(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name         string
+		counts       map[string]int
+		settings     map[string]mtakit.QueueSettings
+		transactions map[string]int // of each message; 0 is 1
+		n            int
+		want         string
+	}{
+		{"one costs four", map[string]int{"a": 5, "b": 9}, nil, map[string]int{"a": 4}, 12, "abbbbabbbbab"},
+		{"and has weight", map[string]int{"a": 5, "b": 9}, map[string]mtakit.QueueSettings{"a": {Weight: 2}}, map[string]int{"a": 4}, 12, "aabbbbaabbbb"},
+		{"the other has weight", map[string]int{"a": 5, "b": 9}, map[string]mtakit.QueueSettings{"b": {Weight: 2}}, map[string]int{"a": 3}, 9, "abbbbbbab"},
+		{"both cost as much", map[string]int{"a": 5, "b": 5}, nil, map[string]int{"a": 7, "b": 7}, 10, "ababababab"},
+		{"nobody else", map[string]int{"a": 5}, nil, map[string]int{"a": 100}, 9, "aaaaa"},
+		{"a new lane owes nothing", map[string]int{"a": 1, "b": 2}, nil, map[string]int{"a": 50}, 9, "abb"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			ls, _ := lanesOf(tt.counts, tt.settings)
+			got := ""
+			for range tt.n {
+				it, ok := ls.take()
+				if !ok {
+					break
+				}
+				got += it.m.Sender
+				for range tt.transactions[it.m.Sender] - 1 {
+					ls.charge(it.sched)
+				}
+			}
+			if got != tt.want {
+				t.Errorf("order is %s, want %s", got, tt.want)
+			}
+			ls.pushBack(&item{sched: &sched{}, m: &mtakit.Message{}})
+			if l := ls.levels[0].turns.at(ls.levels[0].turns.len() - 1); l.debt != 0 {
+				t.Errorf("a new lane owes %d", l.debt)
+			}
+		})
+	}
+}
+
 // Whatever the others have, a queue's message waits for at most weight messages of each other lane of its priority.
 func TestLanesBound(t *testing.T) {
 	t.Parallel()

@@ -59,15 +59,15 @@ const (
 	readyClosed
 )
 
-// admits says whether there is room for one more message of s. Beyond max_ready there is still room for the first message of a queue that has
-// none here: the turns are worth nothing to those who can't get in. It is called with mu held.
+// admits says whether there is room for one more message of s. Beyond max_ready there is still room for what a queue may send at its next turn: the turns
+// are worth nothing to those who can't get in. It is called with mu held.
 func (r *ready) admits(s *sched) readyAnswer {
 	limit := r.path.Load().MaxReady
 	switch {
 	case r.closed:
 		return readyClosed
 	case r.shutLocked():
-	case r.lanes.n+r.reserved < limit, !r.lanes.has(s) && len(r.lanes.byName) < limit:
+	case r.lanes.n+r.reserved < limit, r.lanes.short(s) && len(r.lanes.byName) < limit:
 		return readyOK
 	}
 	r.countFull()
@@ -183,8 +183,14 @@ func (r *ready) takeLocked() (it *item, ok bool, room []*sched) {
 		return nil, false, nil
 	}
 	it.pass(ownedByReady, ownedBySession)
-	if len(r.room) > 0 && r.lanes.n+r.reserved <= r.path.Load().MaxReady/2 {
+	switch {
+	case len(r.room) == 0:
+	case r.lanes.n+r.reserved <= r.path.Load().MaxReady/2:
 		room = r.emptyRoom()
+	case !r.lanes.has(it.sched): // there is room for its next one; see admits
+		if _, waits := r.inRoom[it.sched]; waits {
+			room = []*sched{it.sched}
+		}
 	}
 	return it, true, room
 }
@@ -208,6 +214,13 @@ func (r *ready) giveBack(it *item) bool {
 	r.lanes.pushFront(it)
 	r.wakeLocked()
 	return true
+}
+
+// charge says that a message of s took another transaction.
+func (r *ready) charge(s *sched) {
+	r.mu.Lock()
+	r.lanes.charge(s)
+	r.mu.Unlock()
 }
 
 // whenRoom wakes s when there is room.
