@@ -72,13 +72,12 @@ func (ls *lanes) forget(l *lane) {
 	}
 }
 
-// has says whether s has messages here.
-func (ls *lanes) has(s *sched) bool { return ls.byName[s] != nil }
-
-// short says whether s has fewer messages here than it may send at a turn.
-func (ls *lanes) short(s *sched) bool {
-	l := ls.byName[s]
-	return l == nil || l.q.len() < min(l.weight, 64)
+// stock is how many messages s has here, and how many it may send at a turn.
+func (ls *lanes) stock(s *sched) (n, turn int) {
+	if l := ls.byName[s]; l != nil {
+		return l.q.len(), min(l.weight, 64)
+	}
+	return 0, 1
 }
 
 // pushBack and pushFront put a message into the lane of its queue.

@@ -59,16 +59,20 @@ const (
 	readyClosed
 )
 
-// admits says whether there is room for one more message of s. Beyond max_ready there is still room for what a queue may send at its next turn: the turns
-// are worth nothing to those who can't get in. It is called with mu held.
+// admits says whether there is room for one more message of s. Beyond max_ready there is still room for what a queue may send in two turns, one of which
+// comes in while the other is taken: turns are worth nothing to those who can't get in. It is called with mu held.
 func (r *ready) admits(s *sched) readyAnswer {
 	limit := r.path.Load().MaxReady
 	switch {
 	case r.closed:
 		return readyClosed
 	case r.shutLocked():
-	case r.lanes.n+r.reserved < limit, r.lanes.short(s) && len(r.lanes.byName) < limit:
+	case r.lanes.n+r.reserved < limit:
 		return readyOK
+	case len(r.lanes.byName) < limit:
+		if n, turn := r.lanes.stock(s); n < 2*turn {
+			return readyOK
+		}
 	}
 	r.countFull()
 	return readyFull
@@ -183,12 +187,14 @@ func (r *ready) takeLocked() (it *item, ok bool, room []*sched) {
 		return nil, false, nil
 	}
 	it.pass(ownedByReady, ownedBySession)
-	switch {
-	case len(r.room) == 0:
-	case r.lanes.n+r.reserved <= r.path.Load().MaxReady/2:
-		room = r.emptyRoom()
-	case !r.lanes.has(it.sched): // there is room for its next one; see admits
-		if _, waits := r.inRoom[it.sched]; waits {
+	if len(r.room) == 0 {
+		return it, true, nil
+	}
+	if r.lanes.n+r.reserved <= r.path.Load().MaxReady/2 {
+		return it, true, r.emptyRoom()
+	}
+	if _, waits := r.inRoom[it.sched]; waits {
+		if n, turn := r.lanes.stock(it.sched); n <= turn { // there is room for another turn; see admits
 			room = []*sched{it.sched}
 		}
 	}
