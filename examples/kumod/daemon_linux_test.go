@@ -348,6 +348,7 @@ func TestCommandLine(t *testing.T) {
 		{[]string{"--relay-to", "a b"}, 2, `"a b" is not a host name`},
 		{[]string{"--prohibited-hosts", "nonsense"}, 2, "--prohibited-hosts"},
 		{[]string{"--tls-cert", "x"}, 2, "--tls-cert and --tls-key go together"},
+		{[]string{"--http-tls"}, 2, "--http-tls needs --tls-cert and --tls-key"},
 		{[]string{"--log-level", "loud"}, 2, "--log-level"},
 		{[]string{"--data", t.TempDir(), "--shaping", "missing.toml", "--http", "127.0.0.1:0", "--smtp", "127.0.0.1:0"}, 1, "missing.toml"},
 	} {

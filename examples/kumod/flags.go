@@ -32,6 +32,7 @@ type flags struct {
 	Hostname        string         `help:"Name in the banner, EHLO and Received. Default: the host's name." placeholder:"NAME"`
 	SMTP            []string       `name:"smtp" help:"ESMTP listener; repeatable. Port 0 takes a free one." default:"127.0.0.1:2525" placeholder:"ADDR"`
 	HTTP            string         `name:"http" help:"HTTP: injection, administration, metrics." default:"127.0.0.1:8000" placeholder:"ADDR"`
+	HTTPTLS         bool           `name:"http-tls" help:"Serve HTTPS instead, with the certificate of --tls-cert."`
 	Data            string         `help:"Directory that holds spool/ and logs/ unless the next two say otherwise." default:"./kumod-data" placeholder:"DIR"`
 	Spool           string         `help:"Spool directory." placeholder:"DIR"`
 	Logs            string         `help:"Directory of the log segments." placeholder:"DIR"`
@@ -142,6 +143,9 @@ func (f *flags) complete() error {
 	}
 	if (f.TLSCert == "") != (f.TLSKey == "") {
 		return errors.New("--tls-cert and --tls-key go together")
+	}
+	if f.HTTPTLS && f.TLSCert == "" {
+		return errors.New("--http-tls needs --tls-cert and --tls-key")
 	}
 	if f.DestPort == 0 {
 		return errors.New("--dest-port is 0, want 1 to 65535")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net/http"
@@ -209,4 +210,30 @@ func TestTraceWebsockets(t *testing.T) {
 			t.Log(tt.events)
 		}
 	}
+}
+
+// With --http-tls there is nothing in clear, websockets included.
+func TestHTTPS(t *testing.T) {
+	t.Parallel()
+	ca := smtptest.NewCA(t)
+	cert, key, _ := certificate(t, ca)
+	d := start(t, nil, "--data", t.TempDir(), "--http-tls", "--tls-cert", cert, "--tls-key", key)
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.Pool(), ServerName: "mx.test"}}}
+	defer client.CloseIdleConnections()
+	resp, err := client.Get("https://" + d.http + "/api/check-liveness/v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.Body.Close(); resp.StatusCode != 200 {
+		t.Errorf("status %d", resp.StatusCode)
+	}
+	c, _, err := websocket.Dial(t.Context(), "https://"+d.http+"/api/admin/trace-smtp-client/v1", &websocket.DialOptions{HTTPClient: client})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.CloseNow()
+	if code, text := d.get("/api/check-liveness/v1"); code == 200 {
+		t.Errorf("in clear: %d %s", code, text)
+	}
+	d.stop()
 }

@@ -12,14 +12,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
-	"net/http/pprof"
 	"os"
 	"os/signal"
 	"path/filepath"
-	rpprof "runtime/pprof"
 	"syscall"
 	"time"
 
@@ -160,7 +157,7 @@ func serve(ctx context.Context, f *flags, logs *logfilter.Filter, ready func(a a
 		}()
 	}
 	var web *http.Server
-	web, at.http, err = listenHTTP(f.HTTP, api, log)
+	web, at.http, err = listenHTTP(f, data.tls, api, log)
 	if err != nil {
 		stopQueue()
 		return errors.Join(err, <-running)
@@ -211,16 +208,6 @@ func compact(store *spool.Spool) func(ctx context.Context, name string) error {
 	}
 }
 
-// profiles adds what go tool pprof asks for.
-func profiles(api *httpapi.API) {
-	for path, h := range map[string]http.HandlerFunc{"": pprof.Index, "cmdline": pprof.Cmdline, "profile": pprof.Profile, "symbol": pprof.Symbol, "trace": pprof.Trace} {
-		api.Handle("GET", "/debug/pprof/"+path, h)
-	}
-	for _, p := range rpprof.Profiles() {
-		api.Handle("GET", "/debug/pprof/"+p.Name(), pprof.Handler(p.Name()))
-	}
-}
-
 // collectors are those of parts that count.
 func collectors(parts ...any) (c []mtakit.Collector) {
 	for _, p := range parts {
@@ -229,15 +216,4 @@ func collectors(parts ...any) (c []mtakit.Collector) {
 		}
 	}
 	return c
-}
-
-func listenHTTP(addr string, h http.Handler, log *slog.Logger) (*http.Server, string, error) {
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		return nil, "", fmt.Errorf("HTTP listener: %w", err)
-	}
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
-	go srv.Serve(l)
-	return srv, l.Addr().String(), nil
 }
