@@ -106,8 +106,14 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.ServeHTTP(w, r.WithContext(withCaller(r.Context(), c)))
 }
 
+// errorMax is how long the text of an error may be, which may quote what the client has sent.
+const errorMax = 900
+
 // text answers with plain text.
 func text(w http.ResponseWriter, status int, body string) {
+	if status >= 400 && len(body) > errorMax {
+		body = strings.ToValidUTF8(body[:errorMax], "") + "…"
+	}
 	h := w.Header()
 	h.Set("Content-Type", "text/plain; charset=utf-8")
 	h.Set("Content-Length", strconv.Itoa(len(body)))

@@ -48,17 +48,23 @@ type fieldPlan struct {
 func (a *API) compile(q *request) (*plan, error) {
 	p := &plan{cfg: &a.cfg}
 	c := &q.content
+	unusable := func(label string, err error) error {
+		return fmt.Errorf("failed parsing field %s as template: %w", label, err)
+	}
 	tmpl := func(label, name, source string) (*template.Template, error) {
 		t, err := template.Compile(q.dialect, name, source)
 		if err != nil {
-			return nil, fmt.Errorf("failed parsing field %s as template: %w", label, err)
+			return nil, unusable(label, err)
 		}
 		return t, nil
 	}
 	if c.raw != nil {
 		var err error
-		if p.raw, err = tmpl("'content'", "content", *c.raw); err != nil || !p.raw.IsStatic() {
-			return p, err
+		if p.raw, err = template.CompileMessage(q.dialect, "content", *c.raw); err != nil {
+			return nil, unusable("'content'", err)
+		}
+		if !p.raw.IsStatic() {
+			return p, nil
 		}
 		text, err := p.raw.Render(a.cfg.Template)
 		if err != nil {

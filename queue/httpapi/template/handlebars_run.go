@@ -22,7 +22,7 @@ func (o *hbOutput) exec(r *run) {
 		r.writeEscaped(s, hbEscaper)
 		return
 	}
-	r.write(s)
+	r.insert(s)
 }
 
 // hbDisplay is how v is printed.

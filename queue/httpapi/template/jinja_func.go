@@ -22,7 +22,7 @@ var functions = map[string]callable{
 		}
 		n := max(0, (to-from+by-min(max(by, -1), 1))/by)
 		if n > rangeMax {
-			r.invalid("range has too many elements")
+			panic(failure{kind: "invalid operation", detail: "range has too many elements", line: r.line, limit: true})
 		}
 		r.grow(n * itemSize)
 		l := make([]any, 0, n)

@@ -26,7 +26,7 @@ func (r *run) print(v any) {
 	case undefined:
 		return
 	case safe:
-		r.write(string(v))
+		r.insert(string(v))
 		return
 	case int64:
 		r.write(strconv.FormatInt(v, 10))
@@ -37,7 +37,7 @@ func (r *run) print(v any) {
 		r.writeEscaped(s, htmlEscaper)
 		return
 	}
-	r.write(s)
+	r.insert(s)
 }
 
 // Scopes.

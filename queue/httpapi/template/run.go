@@ -25,7 +25,8 @@ type run struct {
 	depth         int
 	line          int // of the source
 	escape        bool
-	out           *strings.Builder
+	header        bool // what is written now is in the header of a message
+	out, main     *strings.Builder
 
 	// Jinja's scopes: bindings from the outermost to the innermost, and where each frame begins. Lookups go down to base, then on from below: a
 	// macro sees what was there when it was defined, not its caller's variables.
@@ -97,12 +98,22 @@ func (r *run) write(s string) {
 	r.out.WriteString(s)
 }
 
-// writeEscaped writes s for HTML; what is escaped besides & < > " and ' is the dialect's.
+// insert writes what is not text of the template.
+func (r *run) insert(s string) {
+	if r.header && r.out == r.main && strings.ContainsAny(s, "\r\n") {
+		s = oneLine.Replace(s)
+	}
+	r.write(s)
+}
+
+var oneLine = strings.NewReplacer("\r\n", " ", "\r", " ", "\n", " ")
+
+// writeEscaped inserts s for HTML; what is escaped besides & < > " and ' is the dialect's.
 func (r *run) writeEscaped(s string, extra *strings.Replacer) {
 	if strings.ContainsAny(s, "&<>\"'/`=") {
 		s = extra.Replace(s)
 	}
-	r.write(s)
+	r.insert(s)
 }
 
 // capture runs f and returns what it writes.
@@ -121,7 +132,14 @@ type data string
 
 func (d data) exec(r *run) {
 	r.step(1)
+	if !r.header || r.out != r.main {
+		r.write(string(d))
+		return
+	}
+	from := max(r.main.Len()-len("\n\r"), 0)
 	r.write(string(d))
+	tail := r.main.String()[from:]
+	r.header = !strings.Contains(tail, "\n\n") && !strings.Contains(tail, "\n\r\n")
 }
 
 type sequence []node

@@ -100,6 +100,7 @@ func (e *Error) Unwrap() error {
 type Template struct {
 	name, source string
 	escape       bool
+	message      bool
 	body         node
 	static       bool
 }
@@ -131,6 +132,16 @@ func Compile(d Dialect, name, source string) (t *Template, err error) {
 	return t, nil
 }
 
+// CompileMessage is Compile for a template of a whole message (RFC 5322): what is inserted into its header stays on its line, since a variable with a line
+// break could otherwise bring in header fields, or end the header. Line breaks in it become spaces. The header ends at the first empty line of the text.
+func CompileMessage(d Dialect, name, source string) (*Template, error) {
+	t, err := Compile(d, name, source)
+	if t != nil {
+		t.message = true
+	}
+	return t, err
+}
+
 // IsStatic says whether the template is the same text whatever the variables are.
 func (t *Template) IsStatic() bool { return t.static }
 
@@ -140,7 +151,8 @@ func (t *Template) Render(l Limits, vars ...map[string]any) (text string, err er
 		return t.source, nil
 	}
 	l = l.withDefaults()
-	r := &run{t: t, lib: shared(), vars: vars, limits: l, steps: l.Steps, memory: l.Memory, escape: t.escape, line: 1, out: &strings.Builder{}}
+	r := &run{t: t, lib: shared(), vars: vars, limits: l, steps: l.Steps, memory: l.Memory, escape: t.escape, line: 1, header: t.message, out: &strings.Builder{}}
+	r.main = r.out
 	r.out.Grow(min(len(t.source)+len(t.source)/8+32, l.Output))
 	defer func() {
 		if err != nil {

@@ -238,6 +238,35 @@ func TestBombs(t *testing.T) {
 	}
 }
 
+// What is inserted into the header of a message stays on its line.
+func TestCompileMessage(t *testing.T) {
+	t.Parallel()
+	vars := map[string]any{"evil": "x\r\ny\nz\r", "blank": "", "l": []any{"a\nb"}}
+	for _, c := range []struct {
+		dialect            template.Dialect
+		name, source, want string
+	}{
+		{template.Jinja, "header and body", "A: {{ evil }}\r\nB: {{ evil }}\r\n\r\n{{ evil }}", "A: x y z \r\nB: x y z \r\n\r\nx\r\ny\nz\r"},
+		{template.Jinja, "bare line feeds", "A: {{ evil }}\n\n{{ evil }}", "A: x y z \n\nx\r\ny\nz\r"},
+		{template.Jinja, "an empty line of two pieces", "A: b\n{{ blank }}\n{{ evil }}", "A: b\n\nx\r\ny\nz\r"},
+		{template.Jinja, "no empty line", "A: b\r\n{{ evil }}\r\n", "A: b\r\nx y z "},
+		{template.Jinja, "filters and macros", "{% macro m() %}1\n2{% endmacro %}A: {{ m() }}{{ evil | upper | safe }}\n{% for i in l %}{{ i }}{% endfor %}\n\n{{ m() }}", "A: 1 2X Y Z \na b\n\n1\n2"},
+		{template.Handlebars, "header and body", "A: {{{evil}}}\r\nB: {{evil}}{{#each l}}{{this}}{{/each}}\r\n\r\n{{{evil}}}", "A: x y z \r\nB: x y z a b\r\n\r\nx\r\ny\nz\r"},
+		{template.Static, "static", "A: {{ evil }}\n\nb\n", "A: {{ evil }}\n\nb\n"},
+	} {
+		m, err := template.CompileMessage(c.dialect, "content", c.source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := m.Render(template.Limits{}, vars); got != c.want || err != nil {
+			t.Errorf("%v, %s: %q %v, want %q", c.dialect, c.name, got, err, c.want)
+		}
+	}
+	if _, err := template.CompileMessage(template.Jinja, "content", "{{"); err == nil {
+		t.Error("a template that is none was taken")
+	}
+}
+
 func TestLookupOrder(t *testing.T) {
 	t.Parallel()
 	for _, d := range []template.Dialect{template.Jinja, template.Handlebars} {
