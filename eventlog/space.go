@@ -148,12 +148,12 @@ func (l *Log) Families() []mtakit.MetricFamily {
 		return mtakit.MetricFamily{Name: name, Help: help, Type: typ, Labels: []string{label}}
 	}
 	return []mtakit.MetricFamily{
-		family("log_submit_full", "how many times work was held back because the logger was full", mtakit.CounterType, "logger"),
-		family("log_submit_latency", "how long work was held back for the logger", mtakit.HistogramType, "logger"),
-		family("disk_free_bytes", "number of available bytes in a monitored location", mtakit.GaugeType, "name"),
-		family("disk_free_percent", "percentage of available bytes in a monitored location", mtakit.GaugeType, "name"),
-		family("disk_free_inodes", "number of available inodes in a monitored location", mtakit.GaugeType, "name"),
-		family("disk_free_inodes_percent", "percentage of available inodes in a monitored location", mtakit.GaugeType, "name"),
+		family("log_submit_full", "logger queue was full", mtakit.CounterType, "logger"),
+		family("log_submit_latency", "time to hand a record to the logger", mtakit.HistogramType, "logger"),
+		family("disk_free_bytes", "available bytes", mtakit.GaugeType, "name"),
+		family("disk_free_percent", "available space, floored percent", mtakit.GaugeType, "name"),
+		family("disk_free_inodes", "available inodes", mtakit.GaugeType, "name"),
+		family("disk_free_inodes_percent", "available inodes, floored percent", mtakit.GaugeType, "name"),
 	}
 }
 

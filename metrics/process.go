@@ -53,13 +53,13 @@ func (p *Process) Families() []mtakit.MetricFamily {
 		return mtakit.MetricFamily{Name: name, Help: help, Type: mtakit.GaugeType}
 	}
 	return []mtakit.MetricFamily{
-		fam("memory_limit", "soft memory limit measured in bytes"),
-		fam("memory_low_thresh", "low memory threshold measured in bytes"),
-		fam("memory_usage", "number of bytes of used memory"),
-		fam("process_cpu_usage_normalized", "percentage of CPU used by this process, divided by the number of CPUs"),
-		fam("process_cpu_usage_sum", "percentage of CPU used by this process, summed over all CPUs"),
-		fam("system_cpu_usage_normalized", "percentage of CPU used on the machine, divided by the number of CPUs"),
-		fam("system_cpu_usage_sum", "percentage of CPU used on the machine, summed over all CPUs"),
+		fam("memory_limit", "soft limit, bytes"),
+		fam("memory_low_thresh", "low-memory threshold, bytes"),
+		fam("memory_usage", "bytes used"),
+		fam("process_cpu_usage_normalized", "process CPU percent divided by CPU count"),
+		fam("process_cpu_usage_sum", "process CPU percent summed over CPUs"),
+		fam("system_cpu_usage_normalized", "host CPU percent divided by CPU count"),
+		fam("system_cpu_usage_sum", "host CPU percent summed"),
 	}
 }
 

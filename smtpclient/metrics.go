@@ -55,9 +55,9 @@ const (
 // Families implements [mtakit.Collector].
 func (e *Egress) Families() []mtakit.MetricFamily {
 	return []mtakit.MetricFamily{
-		{Name: metricBind, Help: "how many times binding a source address failed"},
-		{Name: metricProxy, Help: "how many times connecting to an egress proxy failed"},
-		{Name: metricSources, Help: "failures of connections that lie with the source", Labels: []string{"source", "kind"}},
+		{Name: metricBind, Help: "direct source-address bind failures"},
+		{Name: metricProxy, Help: "failed connections to egress proxies"},
+		{Name: metricSources, Help: "source-side failures", Labels: []string{"source", "kind"}},
 	}
 }
 

@@ -15,13 +15,13 @@ func (m *metrics) init() {
 }
 
 var families = []mtakit.MetricFamily{
-	{Name: "connection_count", Help: "open connections", Type: mtakit.GaugeType, Labels: []string{"service"}, Streamed: true},
-	{Name: "total_connections_denied", Help: "connections refused for want of room", Type: mtakit.CounterType, Labels: []string{"service"}},
+	{Name: "connection_count", Help: "open connections now", Type: mtakit.GaugeType, Labels: []string{"service"}, Streamed: true},
+	{Name: "total_connections_denied", Help: "inbound connections refused", Type: mtakit.CounterType, Labels: []string{"service"}},
 	{Name: "total_messages_received", Help: "messages received", Type: mtakit.CounterType, Labels: []string{"service"}},
-	{Name: "smtp_server_rejections", Help: "commands answered with 4xx or 5xx", Type: mtakit.CounterType, Labels: []string{"service"}},
-	{Name: "smtpsrv_transaction_duration", Help: "seconds from MAIL to the reply to the data", Type: mtakit.HistogramType},
-	{Name: "smtpsrv_read_data_duration", Help: "seconds to receive data", Type: mtakit.HistogramType},
-	{Name: "smtpsrv_process_data_duration", Help: "seconds from the end of the data to the reply", Type: mtakit.HistogramType},
+	{Name: "smtp_server_rejections", Help: "Rejection records", Type: mtakit.CounterType, Labels: []string{"service"}},
+	{Name: "smtpsrv_transaction_duration", Help: "whole inbound transaction", Type: mtakit.HistogramType},
+	{Name: "smtpsrv_read_data_duration", Help: "DATA receive time", Type: mtakit.HistogramType},
+	{Name: "smtpsrv_process_data_duration", Help: "DATA processing and enqueue time", Type: mtakit.HistogramType},
 }
 
 // Families implements [mtakit.Collector].

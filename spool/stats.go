@@ -86,6 +86,8 @@ var metrics = []metric{
 	gauge("spool_log_bytes", "bytes of the spool's log", func(st *Stats) float64 { return float64(st.LogBytes) }),
 	gauge("spool_segments", "files of the spool's log", func(st *Stats) float64 { return float64(st.Segments) }),
 	gauge("spool_index_bytes", "memory of the spool's index", func(st *Stats) float64 { return float64(st.IndexBytes) }),
+	{mtakit.MetricFamily{Name: "rocks_spool_load_shed_active", Help: "0/1 spool health gate latched", Type: mtakit.GaugeType, Labels: []string{"path"}},
+		func(st *Stats) float64 { return flag(errors.Is(st.Err, mtakit.ErrUnhealthy)) }},
 	gauge("spool_unhealthy", "1 while storage has failed and nothing is written", func(st *Stats) float64 {
 		return flag(errors.Is(st.Err, mtakit.ErrUnhealthy))
 	}),
@@ -157,9 +159,12 @@ func (s *Spool) Collect(family string, yield func(mtakit.Sample) bool) {
 		}
 		st := s.Stats()
 		v := m.value(&st)
-		if len(m.Labels) == 0 {
+		switch {
+		case len(m.Labels) == 0:
 			yield(mtakit.Sample{Value: v})
-		} else if yield(mtakit.Sample{Labels: []string{"data spool"}, Value: v}) {
+		case m.Labels[0] == "path":
+			yield(mtakit.Sample{Labels: []string{s.dir}, Value: v})
+		case yield(mtakit.Sample{Labels: []string{"data spool"}, Value: v}):
 			yield(mtakit.Sample{Labels: []string{"meta spool"}, Value: v})
 		}
 	}

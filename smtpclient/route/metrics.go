@@ -10,15 +10,15 @@ type metric struct {
 
 func routerMetrics() []metric {
 	return []metric{
-		{mtakit.MetricFamily{Name: "dns_mx_resolve_cache_hit", Help: "MX resolutions served from cache"},
+		{mtakit.MetricFamily{Name: "dns_mx_resolve_cache_hit", Help: "MX resolution served from cache"},
 			func(r *Router) *mtakit.Counter { return &r.hits }},
-		{mtakit.MetricFamily{Name: "dns_mx_resolve_cache_miss", Help: "MX resolutions that needed a query"},
+		{mtakit.MetricFamily{Name: "dns_mx_resolve_cache_miss", Help: "MX resolution needing a query"},
 			func(r *Router) *mtakit.Counter { return &r.misses }},
-		{mtakit.MetricFamily{Name: "dns_mx_resolve_in_progress", Help: "MX resolutions running now", Type: mtakit.GaugeType},
+		{mtakit.MetricFamily{Name: "dns_mx_resolve_in_progress", Help: "MX resolutions running", Type: mtakit.GaugeType},
 			func(r *Router) *mtakit.Counter { return &r.running }},
-		{mtakit.MetricFamily{Name: "dns_mx_resolve_status_fail", Help: "MX resolutions that failed"},
+		{mtakit.MetricFamily{Name: "dns_mx_resolve_status_fail", Help: "failed MX resolutions"},
 			func(r *Router) *mtakit.Counter { return &r.failed }},
-		{mtakit.MetricFamily{Name: "dns_mx_resolve_status_ok", Help: "MX resolutions that succeeded"},
+		{mtakit.MetricFamily{Name: "dns_mx_resolve_status_ok", Help: "successful MX resolutions"},
 			func(r *Router) *mtakit.Counter { return &r.succeeded }},
 	}
 }
