@@ -207,6 +207,9 @@ func (s *session) recordResults(it *item, d *delivery, many map[int]bool) {
 		kind := kindOf(r.Response)
 		s.r.count(it.sched, kind, len(to))
 		s.progress.count(kind, len(to))
+		if kind == mtakit.Delivered && s.r.proto.Xfer != nil {
+			kind = mtakit.XferOut
+		}
 		s.q.record(it, kind, r.Response, recordOpts{site: s.r.name, r: s.r, conn: s.conn, to: to})
 	}
 }

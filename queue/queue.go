@@ -458,6 +458,11 @@ func (q *Queue) enumerate(ctx context.Context, s *sched, e mtakit.Entry) {
 // Errors wrap what Spool.Store returns, ErrClosed after the end of Run's context, a failure of Policy.Settings (errors.Is with mtakit's errors tells
 // them apart), or the end of ctx.
 func (q *Queue) Submit(ctx context.Context, batch []mtakit.Submission, d mtakit.Durability) error {
+	return q.receive(ctx, batch, d, mtakit.Reception)
+}
+
+// receive is Submit with records of the kind given.
+func (q *Queue) receive(ctx context.Context, batch []mtakit.Submission, d mtakit.Durability, kind mtakit.Kind) error {
 	if len(batch) == 0 {
 		return nil
 	}
@@ -469,7 +474,7 @@ func (q *Queue) Submit(ctx context.Context, batch []mtakit.Submission, d mtakit.
 			return fmt.Errorf("queue: the event log has no room: %w", err)
 		}
 	}
-	if err := q.submit(ctx, batch, d); err != nil {
+	if err := q.submit(ctx, batch, d, kind); err != nil {
 		return err
 	}
 	if q.flusher != nil { // with no lock held either
@@ -480,8 +485,8 @@ func (q *Queue) Submit(ctx context.Context, batch []mtakit.Submission, d mtakit.
 	return nil
 }
 
-// submit is Submit but for the event log.
-func (q *Queue) submit(ctx context.Context, batch []mtakit.Submission, d mtakit.Durability) error {
+// submit is receive but for the event log.
+func (q *Queue) submit(ctx context.Context, batch []mtakit.Submission, d mtakit.Durability, kind mtakit.Kind) error {
 	q.admitting.RLock()
 	defer q.admitting.RUnlock()
 	if q.stopping.Load() {
@@ -515,7 +520,7 @@ func (q *Queue) submit(ctx context.Context, batch []mtakit.Submission, d mtakit.
 	}
 	for i, b := range batch {
 		start := q.timings.insert.start(q, items[i].id)
-		q.accept(items[i], b, d)
+		q.accept(items[i], b, d, kind)
 		q.timings.insert.end(q, start)
 	}
 	return nil
@@ -567,10 +572,10 @@ func later(a, b time.Time) time.Time {
 }
 
 // accept puts a stored message on its way.
-func (q *Queue) accept(it *item, b mtakit.Submission, d mtakit.Durability) {
+func (q *Queue) accept(it *item, b mtakit.Submission, d mtakit.Durability, kind mtakit.Kind) {
 	it.stored = d != mtakit.Volatile
 	q.accepted.Inc()
-	q.recordReception(it, b.Body)
+	q.recordReception(it, b.Body, kind)
 	if b.Message.Queue == nullQueue {
 		q.bring(it, b.Message, b.Body)
 		q.gone(it, ownedByReception)

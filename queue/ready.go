@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -262,6 +263,25 @@ func (r *ready) drain() (all []*item) {
 	}
 }
 
+// drainOf is drain of what came from queues for which of says so.
+func (r *ready) drainOf(of func(*sched) bool) (all []*item) {
+	r.mu.Lock()
+	r.lanes.filter(func(it *item) bool {
+		if !of(it.sched) {
+			return true
+		}
+		it.pass(ownedByReady, ownedBySession)
+		all = append(all, it)
+		return false
+	})
+	room := r.emptyRoom()
+	r.mu.Unlock()
+	for _, s := range room {
+		s.unblock()
+	}
+	return all
+}
+
 // cutAll ends every session at once; what they have in hand goes back.
 func (r *ready) cutAll() {
 	r.mu.Lock()
@@ -366,6 +386,11 @@ func (q *Queue) pathOf(ctx context.Context, name, domain string, proto mtakit.Pr
 		if c != nil {
 			cfg = c
 		}
+	}
+	if proto.Xfer != nil { // the other node takes a message whole
+		whole := *cfg
+		whole.MaxRecipientsPerBatch = math.MaxInt
+		cfg = &whole
 	}
 	if cfg.MaxReady < 1 || cfg.MaxDeliveriesPerConnection < 1 || cfg.MaxRecipientsPerBatch < 1 || cfg.ConnectionLimit.N < 1 {
 		fixed := *cfg

@@ -53,6 +53,9 @@ func (q *Queue) record(it *item, kind mtakit.Kind, resp mtakit.Response, o recor
 			rec.DeliveryProtocol = i.Protocol
 		}
 	}
+	if kind == mtakit.XferOut {
+		rec.DeliveryProtocol = xferProtocol
+	}
 	if rec.Body == nil && q.wantsBody {
 		if b, err := q.cfg.Spool.Open(context.WithoutCancel(q.workCtx), it.id); err == nil {
 			rec.Body = b
@@ -79,22 +82,27 @@ func deliveryProtocol(p mtakit.Protocol) string {
 }
 
 // recordReception writes the record of a message that has been accepted.
-func (q *Queue) recordReception(it *item, body mtakit.Body) {
+func (q *Queue) recordReception(it *item, body mtakit.Body, kind mtakit.Kind) {
 	if q.cfg.Record == nil {
 		return
 	}
 	m := it.m
 	rec := q.records.Get().(*mtakit.Record)
 	*rec = mtakit.Record{
-		Kind: mtakit.Reception, ID: it.id, Sender: m.Sender, To: m.To, Queue: it.sched.name(), Size: m.Size, Response: mtakit.Response{Code: 250},
-		Time: q.now(), Created: it.id.Time(), NodeID: q.cfg.NodeID,
+		Kind: kind, ID: it.id, Sender: m.Sender, To: m.To, Queue: it.sched.name(), Size: m.Size, Response: mtakit.Response{Code: 250},
+		Time: q.now(), Created: it.id.Time(), Tries: it.tries, NodeID: q.cfg.NodeID,
 		ReceptionProtocol: m.MetaString(mtakit.MetaReceptionProtocol), PeerName: m.MetaString(mtakit.MetaEHLODomain),
 		TLSVersion: m.MetaString(mtakit.MetaTLSProtocol), TLSCipher: m.MetaString(mtakit.MetaTLSCipher),
 		Message: m, Body: body,
 	}
 	rec.TLSSubject, _ = m.Meta[mtakit.MetaTLSPeerSubject].([]string)
 	rec.SessionID = m.MetaString("session_id")
-	if from := m.MetaString(mtakit.MetaReceivedFrom); from != "" {
+	from := m.MetaString(mtakit.MetaReceivedFrom)
+	if kind == mtakit.XferIn {
+		rec.DeliveryProtocol, from = xferProtocol, m.MetaString(MetaXferFrom)
+		rec.PeerName, rec.SessionID, rec.TLSVersion, rec.TLSCipher, rec.TLSSubject = "", "", "", "", nil // they are about whom the other node had it from
+	}
+	if from != "" {
 		if ap, err := netip.ParseAddrPort(from); err == nil {
 			rec.PeerAddr = netip.AddrPortFrom(ap.Addr(), 0)
 		} else if a, err := netip.ParseAddr(from); err == nil {

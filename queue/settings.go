@@ -119,7 +119,7 @@ func (q *Queue) reserved(name mtakit.QueueName) *conf {
 	case generator:
 		return q.generatorConf
 	}
-	return nil
+	return xferConf(name, q.uptime(), q.epoch.Load())
 }
 
 // fetchConf asks for the settings and keeps the answer. If there was a good one, a failure keeps that in force.

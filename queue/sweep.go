@@ -11,6 +11,7 @@ type sweep struct {
 	match Match
 	over  func() bool                  // that the order has ended meanwhile; nil is never
 	do    func(context.Context, *item) // has each message of the matching queues, as if by a promotion
+	ready bool                         // ready queues too
 
 	number uint16
 	names  map[string]struct{} // of match
@@ -45,7 +46,31 @@ func (q *Queue) sweep(w *sweep) {
 		for _, sh := range q.shards {
 			sh.sweep(q.workCtx, w)
 		}
+		if w.ready {
+			q.sweepReady(q.workCtx, w)
+		}
 	})
+}
+
+// sweepReady goes through the ready queues, at the end: what has left the scheduled queues meanwhile is found there.
+func (q *Queue) sweepReady(ctx context.Context, w *sweep) {
+	for _, r := range q.allReady() {
+		for _, it := range r.drainOf(w.matches) {
+			if it.swept == w.number || ctx.Err() != nil {
+				q.readmit(it)
+				continue
+			}
+			q.promoting.Add(1)
+			s := it.sched
+			s.shard.mu.Lock()
+			s.departed(ownedBySession)
+			it.pass(ownedBySession, ownedByPromotion)
+			s.shard.mu.Unlock()
+			it.swept = w.number
+			w.do(ctx, it)
+			q.promoting.Add(-1)
+		}
+	}
 }
 
 // sweepBounce bounces what waits.

@@ -123,7 +123,7 @@ func (f *flags) logs(out io.Writer) (*logfilter.Filter, error) {
 		h = slog.NewJSONHandler(out, opts)
 	}
 	logs := logfilter.New("kumod", h)
-	for _, part := range [...]string{"config", "spool", "logs", "queue", "smtp", "http", "smtpclient"} {
+	for _, part := range [...]string{"config", "spool", "logs", "queue", "smtp", "http", "smtpclient", "xfer"} {
 		logs.Logger(part)
 	}
 	if err := logs.Set(f.LogLevel); err != nil {

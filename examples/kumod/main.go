@@ -27,6 +27,7 @@ import (
 	"github.com/mtakit/mtakit/queue/httpapi"
 	"github.com/mtakit/mtakit/queue/httpapi/answerfile"
 	"github.com/mtakit/mtakit/queue/httpapi/logfilter"
+	"github.com/mtakit/mtakit/queue/xfer"
 	"github.com/mtakit/mtakit/smtpclient"
 	"github.com/mtakit/mtakit/smtpserver"
 	"github.com/mtakit/mtakit/spool"
@@ -111,8 +112,18 @@ func serve(ctx context.Context, f *flags, logs *logfilter.Filter, ready func(a a
 		return err
 	}
 	defer func() { err = errors.Join(err, answers.Close()) }()
+	arrivals, err := xfer.OpenArrivals(filepath.Join(f.Data, "xfer-arrivals"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, arrivals.Close()) }()
+	transfers, err := xfer.New(xfer.Config{Queue: q, Spool: store, NodeID: node, Arrivals: arrivals, Log: logs.Logger("xfer")})
+	if err != nil {
+		return err
+	}
+	egress["xfer"] = transfers
 	api, err := httpapi.New(httpapi.Config{
-		Queue: q, Outbound: &outbound, Inbound: &inbound, Update: store.Update, Hostname: f.Hostname, Trusted: trusted, Auth: data.auth(), Throttles: data.throttles, Log: logs.Logger("http"),
+		Queue: q, Xfer: transfers, Outbound: &outbound, Inbound: &inbound, Update: store.Update, Hostname: f.Hostname, Trusted: trusted, Auth: data.auth(), Throttles: data.throttles, Log: logs.Logger("http"),
 		NodeID: node, Answers: answers, SetLogFilter: logs.Set, Reload: data.reload, Compact: compact(store),
 		Trouble: func() httpapi.Trouble {
 			t := httpapi.TroubleOf(store.Err(), logFull(), q.Overloaded())

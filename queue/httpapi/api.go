@@ -44,6 +44,9 @@ func New(cfg Config) (*API, error) {
 		a.routesLists()
 		a.routesInspect()
 	}
+	if cfg.Xfer != nil {
+		a.routesXfer()
+	}
 	if cfg.Activity != nil {
 		a.routesActivity()
 	}

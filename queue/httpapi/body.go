@@ -50,29 +50,34 @@ func (a *API) readJSON(w http.ResponseWriter, r *http.Request, tap io.Writer) (b
 		text(w, http.StatusUnsupportedMediaType, "Expected request with `Content-Type: application/json`")
 		return nil, false
 	}
+	return a.readBody(w, r, a.cfg.BodyLimit, tap)
+}
+
+// readBody is readJSON for bodies of any kind, up to limit.
+func (a *API) readBody(w http.ResponseWriter, r *http.Request, limit int64, tap io.Writer) (body, bool) {
 	const failed = "Failed to buffer the request body: "
 	refuse := func(status int, why string) (body, bool) {
 		w.Header().Set("Connection", "close") // else the server would first read what is left of the request, without a time limit
 		text(w, status, why)
 		return nil, false
 	}
-	if r.ContentLength > a.cfg.BodyLimit {
+	if r.ContentLength > limit {
 		return refuse(http.StatusRequestEntityTooLarge, failed+"length limit exceeded")
 	}
 	if rc := http.NewResponseController(w); a.cfg.BodyTimeout > 0 && rc.SetReadDeadline(time.Now().Add(a.cfg.BodyTimeout)) == nil {
 		defer rc.SetReadDeadline(time.Time{})
 	}
-	var in io.Reader = http.MaxBytesReader(w, r.Body, a.cfg.BodyLimit)
+	var in io.Reader = http.MaxBytesReader(w, r.Body, limit)
 	if tap != nil {
 		in = io.TeeReader(in, tap)
 	}
 	b, err := a.buffer(in, r.ContentLength)
-	var limit *http.MaxBytesError
+	var over *http.MaxBytesError
 	var disk *os.PathError
 	switch {
 	case err == nil:
 		return b, true
-	case errors.As(err, &limit):
+	case errors.As(err, &over):
 		return refuse(http.StatusRequestEntityTooLarge, failed+"length limit exceeded")
 	case errors.As(err, &disk):
 		a.cfg.Log.Error("request body could not be kept", "err", err)

@@ -14,6 +14,7 @@ import (
 	"github.com/mtakit/mtakit"
 	"github.com/mtakit/mtakit/queue"
 	"github.com/mtakit/mtakit/queue/httpapi/template"
+	"github.com/mtakit/mtakit/queue/xfer"
 )
 
 // Config says how an API works. Fields that aren't marked as required may be zero.
@@ -25,6 +26,8 @@ type Config struct {
 	// Outbound and Inbound are what is watched through the websockets for traces: of the SMTP client, and of the SMTP server. Nil: there is no endpoint.
 	// Close them to end the websockets, which an http.Server's Shutdown leaves open.
 	Outbound, Inbound *mtakit.Traces
+	// Xfer is the end of transfers of messages between nodes that is here. Nil: there are no endpoints for them.
+	Xfer *xfer.Node
 	// Submit takes responsibility for messages. Default: Queue's; one of both is required.
 	Submit func(ctx context.Context, batch []mtakit.Submission, d mtakit.Durability) error
 	// NewID makes the ids of messages. Default: Queue's; one of both is required.
@@ -48,6 +51,8 @@ type Config struct {
 
 	// BodyLimit is the largest request body, after decompression. Default 2 MiB.
 	BodyLimit int64
+	// XferLimit is BodyLimit for messages that another node sends. Default 64 MiB, or BodyLimit if that is more.
+	XferLimit int64
 	// BodyTimeout is how long a client may take to send its body. Default 60s; negative is no limit.
 	BodyTimeout time.Duration
 	// MaxInFlight is how many bytes of request bodies are worked on at once, of all injections together. Further ones wait; what waits and is large is in
@@ -134,7 +139,7 @@ func (c *Config) withDefaults() error {
 		return errors.New("httpapi: Config has neither Queue nor Submit")
 	case c.NewID == nil:
 		return errors.New("httpapi: Config has neither Queue nor NewID")
-	case c.BodyLimit < 0 || c.MaxInFlight < 0:
+	case c.BodyLimit < 0 || c.XferLimit < 0 || c.MaxInFlight < 0:
 		return errors.New("httpapi: Config has a negative size")
 	case !c.RecipientRate.IsZero() && c.Throttles == nil:
 		return fmt.Errorf("httpapi: Config.RecipientRate is %s, but Config.Throttles is missing", c.RecipientRate)
@@ -159,6 +164,9 @@ func (c *Config) withDefaults() error {
 	}
 	if c.BodyLimit == 0 {
 		c.BodyLimit = 2 << 20
+	}
+	if c.XferLimit == 0 {
+		c.XferLimit = max(64<<20, c.BodyLimit)
 	}
 	if c.BodyTimeout == 0 {
 		c.BodyTimeout = time.Minute

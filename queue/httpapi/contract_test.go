@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -22,6 +23,8 @@ import (
 	"github.com/mtakit/mtakit/queue"
 	"github.com/mtakit/mtakit/queue/httpapi"
 	"github.com/mtakit/mtakit/queue/queuetest"
+	"github.com/mtakit/mtakit/queue/xfer"
+	"github.com/mtakit/mtakit/spool/spooltest"
 )
 
 // TestContract plays testdata/contract/*.txt: what the endpoints are asked and what they answer, in the shapes of the reference, in virtual time. A file
@@ -62,6 +65,8 @@ type contract struct {
 	t        *testing.T
 	mta      *queuetest.MTA
 	activity *queue.Activity
+	spool    *spooltest.Memory
+	node     *xfer.Node // to which no other node answers
 	api      *httpapi.API
 	known    map[string]string
 	recorded map[*mtakit.Record]bool // what was compared
@@ -80,9 +85,16 @@ func (s *memoryState) Save(b []byte) error {
 
 func newContract(t *testing.T) *contract {
 	c := &contract{t: t, activity: &queue.Activity{}, known: make(map[string]string), recorded: make(map[*mtakit.Record]bool)}
-	state := &memoryState{}
+	state, spool := &memoryState{}, &spooltest.Memory{}
+	c.spool = spool
 	c.mta = queuetest.New(t, queuetest.Options{
-		Change: func(cfg *queue.Config) { cfg.State, cfg.Record = state, mtakit.Tee{cfg.Record, c.activity} },
+		Spool: spool,
+		Change: func(cfg *queue.Config) {
+			cfg.State, cfg.Record = state, mtakit.Tee{cfg.Record, c.activity}
+			cfg.Egress = mtakit.EgressMap{"smtp_client": cfg.Egress, "xfer": mtakit.EgressFunc(func(ctx context.Context, p *mtakit.Path) (mtakit.Session, error) {
+				return c.node.Connect(ctx, p)
+			})}
+		},
 		Policy: queue.Policy{Path: contractPath, Settings: contractSettings, Rebind: func(_ context.Context, m *mtakit.Message, data map[string]string) error {
 			m.Meta["tenant"] = "asked-" + data["tenant"]
 			return nil
@@ -122,8 +134,13 @@ func contractSettings(_ context.Context, name mtakit.QueueName) (*mtakit.QueueSe
 func (c *contract) start() {
 	call := func(format string, args ...any) { c.called = append(c.called, fmt.Sprintf(format, args...)) }
 	var err error
+	c.node, err = xfer.New(xfer.Config{Queue: c.mta.Queue, Spool: c.spool, NodeID: "00000000-0000-4000-8000-000000000000",
+		Dial: func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("connection refused") }})
+	if err != nil {
+		c.t.Fatal(err)
+	}
 	c.api, err = httpapi.New(httpapi.Config{
-		Queue: c.mta.Queue, Activity: c.activity, Hostname: "mta.example", NodeID: "00000000-0000-4000-8000-000000000000", Version: "1.2.3",
+		Queue: c.mta.Queue, Xfer: c.node, Activity: c.activity, Hostname: "mta.example", NodeID: "00000000-0000-4000-8000-000000000000", Version: "1.2.3",
 		SetLogFilter: func(filter string) error {
 			call("log filter %s", filter)
 			if strings.Contains(filter, "loud") {
