@@ -105,3 +105,16 @@ func ExampleRouterFunc() {
 	fmt.Println(site.Name, site.Hosts[0].Port, err)
 	// Output: mx_list:smarthost.example:587 587 <nil>
 }
+
+// One who watches sees what sessions publish from then on.
+func ExampleTraces() {
+	var traces mtakit.Traces // smtpclient.TraceTo(&traces) publishes what an Egress does
+	w := traces.Watch(func(e *mtakit.TraceEvent) bool { return e.Meta["domain"] == "example.com" })
+	defer w.Close()
+	for _, domain := range []string{"example.com", "example.net"} {
+		traces.Publish(&mtakit.TraceEvent{Kind: mtakit.TraceWrite, Meta: map[string]any{"domain": domain}, Text: "MAIL FROM:<me@sender.example>\r\n"})
+	}
+	e, err := w.Next(context.Background())
+	fmt.Printf("%s %q %v\n", e.Kind, e.Text, err)
+	// Output: Write "MAIL FROM:<me@sender.example>\r\n" <nil>
+}

@@ -73,8 +73,17 @@ type Traces struct {
 // What waits for one that watches is bounded: beyond that the oldest events are lost.
 const (
 	traceEvents = 131072
-	traceBytes  = 32 << 20
+	traceBytes  = 64 << 20
 )
+
+// size is about what e takes of the memory.
+func (e *TraceEvent) size() int {
+	n := 256 + len(e.Text) + 64*len(e.Meta)
+	if d := e.Disposition; d != nil {
+		n += 64 * (len(d.To) + len(d.Meta))
+	}
+	return n
+}
 
 // Watched says whether anybody watches.
 func (t *Traces) Watched() bool { return t.n.Load() > 0 }
@@ -94,15 +103,18 @@ func (t *Traces) Publish(e *TraceEvent) {
 // Watch begins to watch events of which want is true; nil is all of them. want is called by the sessions, maybe at once, and must not block. The caller
 // closes what it gets.
 func (t *Traces) Watch(want func(*TraceEvent) bool) *TraceWatch {
-	w := &TraceWatch{of: t, want: want, news: make(chan struct{}, 1)}
+	w := &TraceWatch{of: t, want: want, news: make(chan struct{}, 1), done: make(chan struct{})}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
-		w.end()
+		close(w.done)
 		return w
 	}
 	if t.watches == nil {
-		t.watches, t.began = make(map[*TraceWatch]struct{}), time.Now()
+		t.watches = make(map[*TraceWatch]struct{})
+	}
+	if len(t.watches) == 0 { // nobody compares with what was before
+		t.began = time.Now()
 	}
 	t.watches[w] = struct{}{}
 	t.n.Add(1)
@@ -117,7 +129,7 @@ func (t *Traces) Close() error {
 	for w := range t.watches {
 		delete(t.watches, w)
 		t.n.Add(-1)
-		w.end()
+		close(w.done)
 	}
 	return nil
 }
@@ -127,26 +139,29 @@ type TraceWatch struct {
 	of   *Traces
 	want func(*TraceEvent) bool
 	news chan struct{}
+	done chan struct{}
 
 	mu     sync.Mutex
 	events []*TraceEvent // from head on
 	head   int
 	bytes  int
 	lost   int
-	ended  bool
 }
 
 // add never blocks for long: Next holds mu for a moment.
 func (w *TraceWatch) add(e *TraceEvent) {
 	w.mu.Lock()
 	w.events = append(w.events, e)
-	w.bytes += len(e.Text)
-	for len(w.events)-w.head > traceEvents || w.bytes > traceBytes {
+	w.bytes += e.size()
+	for n := len(w.events) - w.head; n > traceEvents || n > 1 && w.bytes > traceBytes; n-- {
 		w.drop()
 		w.lost++
 	}
 	w.mu.Unlock()
-	w.signal()
+	select {
+	case w.news <- struct{}{}:
+	default:
+	}
 }
 
 // drop takes the oldest event out.
@@ -154,7 +169,7 @@ func (w *TraceWatch) drop() *TraceEvent {
 	e := w.events[w.head]
 	w.events[w.head] = nil
 	w.head++
-	w.bytes -= len(e.Text)
+	w.bytes -= e.size()
 	if w.head == len(w.events) {
 		w.events, w.head = w.events[:0], 0
 	} else if w.head > 1024 && w.head > len(w.events)/2 {
@@ -165,26 +180,21 @@ func (w *TraceWatch) drop() *TraceEvent {
 	return e
 }
 
-func (w *TraceWatch) signal() {
-	select {
-	case w.news <- struct{}{}:
-	default:
-	}
-}
-
-func (w *TraceWatch) end() {
-	w.mu.Lock()
-	w.ended = true
-	w.mu.Unlock()
-	w.signal()
-}
+// Done is closed when the watch has ended. Next may still have what was there before.
+func (w *TraceWatch) Done() <-chan struct{} { return w.done }
 
 // Next waits for an event. Where some were lost, because they came faster than Next was called, it returns a [TraceDiagnostic] without Meta that says how
 // many. The error is that of ctx, or wraps [ErrClosed] at the end.
 func (w *TraceWatch) Next(ctx context.Context) (*TraceEvent, error) {
 	for {
-		w.mu.Lock()
+		ended := false
+		select {
+		case <-w.done: // nothing more is added
+			ended = true
+		default:
+		}
 		var e *TraceEvent
+		w.mu.Lock()
 		switch {
 		case w.lost > 0:
 			e = &TraceEvent{Kind: TraceDiagnostic, Level: slog.LevelError, Time: w.events[w.head].Time,
@@ -193,7 +203,6 @@ func (w *TraceWatch) Next(ctx context.Context) (*TraceEvent, error) {
 		case w.head < len(w.events):
 			e = w.drop()
 		}
-		ended := w.ended
 		w.mu.Unlock()
 		switch {
 		case e != nil:
@@ -203,6 +212,7 @@ func (w *TraceWatch) Next(ctx context.Context) (*TraceEvent, error) {
 		}
 		select {
 		case <-w.news:
+		case <-w.done:
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -212,11 +222,11 @@ func (w *TraceWatch) Next(ctx context.Context) (*TraceEvent, error) {
 // Close ends the watch; Next returns what is there already, and then the end.
 func (w *TraceWatch) Close() error {
 	w.of.mu.Lock()
+	defer w.of.mu.Unlock()
 	if _, ok := w.of.watches[w]; ok {
 		delete(w.of.watches, w)
 		w.of.n.Add(-1)
+		close(w.done)
 	}
-	w.of.mu.Unlock()
-	w.end()
 	return nil
 }

@@ -68,7 +68,8 @@ func TestTracesLag(t *testing.T) {
 		keep int
 	}{
 		"many":  {"x", 140000, 131072},
-		"large": {strings.Repeat("x", 1<<20), 40, 32},
+		"large": {strings.Repeat("x", 1<<20), 70, 63}, // in 64 MiB, with what an event itself takes
+		"huge":  {strings.Repeat("x", 70<<20), 2, 1},
 	} {
 		var traces mtakit.Traces
 		w := traces.Watch(nil)

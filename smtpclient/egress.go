@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -88,12 +89,14 @@ func (e *Egress) Connect(ctx context.Context, p *mtakit.Path) (mtakit.Session, e
 		}
 	}
 	if err != nil {
+		if pe, ok := errors.AsType[*mtakit.PathError](err); ok && pe.Reason == ReasonNullMX {
+			s.trace.plan(nil)
+		}
 		s.trace.note(slog.LevelError, err.Error())
 		return nil, err
 	}
-	if s.plan = plan; s.trace != nil && s.trace.Plan != nil {
-		s.trace.Plan(plan)
-	}
+	s.plan = plan
+	s.trace.plan(plan)
 	if err := s.connect(ctx); err != nil {
 		return nil, err
 	}

@@ -140,7 +140,7 @@ func (c *Conn) write(e *envelope, next func() *mtakit.Delivery) error {
 	c.cfg.Trace.command(".\r\n")
 	if announced {
 		*b = append(*b, c.ahead.cmds...)
-		c.cfg.Trace.envelope(c.ahead)
+		c.cfg.Trace.ahead(c.ahead)
 	}
 	e.ended = true
 	d := c.timeout(PhaseBody)

@@ -32,7 +32,6 @@ func (s *session) connect(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
-		s.trace.note(slog.LevelError, err.Error())
 		errs = append(errs, err)
 		if ctx.Err() != nil {
 			break
@@ -55,7 +54,9 @@ func (s *session) attempt(ctx context.Context) error {
 	start := time.Now()
 	d, err := s.e.dial(ctx, p, c)
 	if err != nil {
-		return &Error{Phase: PhaseConnect, PeerName: c.Host, PeerAddr: c.Addr, Err: err}
+		err = &Error{Phase: PhaseConnect, PeerName: c.Host, PeerAddr: c.Addr, Err: err}
+		s.trace.note(slog.LevelError, err.Error())
+		return err
 	}
 	s.info = mtakit.SessionInfo{ID: s.info.ID, PeerName: c.Host, PeerAddr: c.Addr, Secure: c.Secure, Protocol: "ESMTP",
 		LocalAddr: d.local, ProxyServer: d.proxy, ProxyProtocol: d.protocol}
@@ -78,6 +79,9 @@ func (s *session) attempt(ctx context.Context) error {
 		err = s.authenticate(ctx, conn, verified)
 	}
 	if err != nil {
+		if conn.dead == nil { // else the trace hears of it when the connection is closed
+			s.trace.note(slog.LevelError, err.Error())
+		}
 		s.abandon(conn, err)
 		return err
 	}

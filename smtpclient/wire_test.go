@@ -153,10 +153,13 @@ func FuzzAddress(f *testing.F) {
 	})
 }
 
-// TestSendDoesNotAllocate: on a kept connection a message costs no garbage.
+// TestSendDoesNotAllocate: on a kept connection that could be watched, and isn't, a message costs no garbage.
 func TestSendDoesNotAllocate(t *testing.T) {
 	d := [2]*mtakit.Delivery{delivery("a@x.test", "Subject: x\r\n\r\nhello\r\n", "b@y.test"), delivery("a@x.test", "x\r\n", "b@y.test")}
-	s := connect(t, egress(nil), sinkPath(t, listen(t)))
+	var traces mtakit.Traces
+	e := egress(nil)
+	e.Trace = smtpclient.TraceTo(&traces)
+	s := connect(t, e, sinkPath(t, listen(t)))
 	i := 0
 	next := func() *mtakit.Delivery { return d[(i+1)%2] }
 	ctx := t.Context()
