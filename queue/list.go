@@ -75,7 +75,8 @@ var schedOrders = map[string]func(*sched) int64{
 	},
 	"changed": func(s *sched) int64 { return int64(s.changed) },
 	"delayed": func(s *sched) int64 {
-		return int64(s.delayed.byRate) + int64(s.delayed.byReady) + int64(s.delayed.byFull)
+		d := s.delayed.get()
+		return int64(d.byRate) + int64(d.byReady) + int64(d.byFull)
 	},
 }
 
@@ -148,10 +149,10 @@ func (q *Queue) describe(s *sched, name string) (d ScheduledQueue, ok bool) {
 		sh.mu.Unlock()
 		return d, false
 	}
-	full := s.name()
+	full, delays := s.name(), s.delayed.get()
 	d = ScheduledQueue{
 		Name: name, Messages: int(s.live), Waiting: int(s.waiting), Due: s.dueLen(), Changed: now.Add(time.Duration(s.changed)*time.Second - up),
-		DelayedByRate: int(s.delayed.byRate), DelayedByReady: int(s.delayed.byReady), DelayedByFull: int(s.delayed.byFull),
+		DelayedByRate: int(delays.byRate), DelayedByReady: int(delays.byReady), DelayedByFull: int(delays.byFull),
 	}
 	var f *feed
 	var until time.Time

@@ -133,7 +133,9 @@ var metrics = []metric{
 	}, "tenant"),
 	schedSum("scheduled_by_tenant_campaign", "scheduled messages per tenant and campaign", func(r *row) summand {
 		n := r.Name()
-		return summand{[2]string{n.Tenant, n.Campaign}, hashKey(intern.Hash(n.Tenant), n.Campaign), int64(r.waiting), n.Campaign == ""}
+		return summand{
+			key: [2]string{n.Tenant, n.Campaign}, hash: hashKey(intern.Hash(n.Tenant), n.Campaign), n: int64(r.waiting), none: n.Campaign == "",
+		}
 	}, "tenant", "campaign"),
 	schedSum("queued_count_by_provider", "scheduled + ready messages", func(r *row) summand {
 		who, hash := r.who()

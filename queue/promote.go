@@ -105,7 +105,7 @@ func (q *Queue) promote(ctx context.Context, s *sched, it *item) (blocked bool) 
 		}
 		if wait > 0 {
 			s.shard.mu.Lock()
-			s.delayed.byRate++
+			s.delays().byRate++
 			s.shard.mu.Unlock()
 			q.putBack(s, it, wait)
 			return true
@@ -149,7 +149,7 @@ func (q *Queue) askReady(ctx context.Context, s *sched, it *item) bool {
 		q.bounce(it, ownedByPromotion, reject.Response, "")
 	case errors.As(err, &delay):
 		s.shard.mu.Lock()
-		s.delayed.byReady++
+		s.delays().byReady++
 		s.shard.mu.Unlock()
 		wait := patient(delay.For)
 		q.requeue(ctx, it, ownedByPromotion, requeue{
@@ -229,7 +229,7 @@ func (q *Queue) insert(ctx context.Context, s *sched, it *item, f *feed) (entere
 	}
 	if len(full) > 0 {
 		s.shard.mu.Lock()
-		s.delayed.byFull++
+		s.delays().byFull++
 		s.shard.mu.Unlock()
 		wait := time.Minute
 		for _, r := range full {

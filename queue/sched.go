@@ -14,22 +14,22 @@ import (
 // those whose time has come are in its due list until a promotion takes them. There may be a million, most of which only wait: these
 // should be small.
 type sched struct {
-	ref     *intern.Ref // its name
-	shard   *shard
-	conf    atomic.Pointer[conf]
-	unruled atomic.Uint32 // a set of rules of which none is for this queue
+	ref  *intern.Ref // its name
+	conf atomic.Pointer[conf]
 
-	// Guarded by shard.mu.
-	flow    *flow  // nil while everything waits
-	slot    uint32 // in shard.scheds
-	changed uint32 // when a message last came or left, in seconds of Queue.uptime
-	live    int32  // messages of this queue, wherever they are
-	waiting int32  // of them, those in the scheduler or in the due list
-	wrr     wrr    // which source is next
-	state   schedState
-
+	// Guarded by shard.mu. What a scrape reads comes first, and is side by side.
 	provider unique.Handle[string] // who takes the mail, for metrics: what path or site was called when last looked up; zero is not known
-	delayed  delayed
+	delayed  *delayed              // nil: never
+	waiting  int32                 // messages in the scheduler or in the due list
+	live     int32                 // messages of this queue, wherever they are
+	flow     *flow                 // nil while everything waits
+	slot     uint32                // in shard.scheds
+	changed  uint32                // when a message last came or left, in seconds of Queue.uptime
+	wrr      wrr                   // which source is next
+	state    schedState
+
+	unruled atomic.Uint32 // a set of rules of which none is for this queue
+	shard   *shard
 }
 
 // flow is what a scheduled queue needs while something of it is on its way.

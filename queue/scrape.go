@@ -23,6 +23,22 @@ type row struct {
 // delayed counts how often something due had to stay in its scheduled queue.
 type delayed struct{ byRate, byReady, byFull uint32 }
 
+// get is what d counts; nil has counted nothing.
+func (d *delayed) get() delayed {
+	if d == nil {
+		return delayed{}
+	}
+	return *d
+}
+
+// delays is for counting. Most queues never need it. It is called with shard.mu held.
+func (s *sched) delays() *delayed {
+	if s.delayed == nil {
+		s.delayed = &delayed{}
+	}
+	return s.delayed
+}
+
 // eachSched calls f for all scheduled queues, some at a time, with nothing locked, until it returns false. The rows are f's until it returns.
 func (q *Queue) eachSched(f func([]row) bool) {
 	rows := make([]row, scrapeBatch)
@@ -33,7 +49,7 @@ func (q *Queue) eachSched(f func([]row) bool) {
 			end := min(pos+scrapeBatch, len(sh.scheds))
 			for _, s := range sh.scheds[min(pos, end):end] {
 				if s != nil {
-					rows[n] = row{s.ref.Written, s.conf.Load(), s.provider, s.waiting, s.live, s.delayed}
+					rows[n] = row{s.ref.Written, s.conf.Load(), s.provider, s.waiting, s.live, s.delayed.get()}
 					n++
 				}
 			}

@@ -12,6 +12,8 @@ type summand struct {
 	hash uint32 // hashKey
 	n    int64
 	none bool
+
+	ahead uint64 // what is known of the hash, read so that it is near
 }
 
 // hashKey is the hash of a key whose first label has the hash first.
@@ -34,54 +36,57 @@ type summer struct {
 const maxSums = 1 << 16
 
 // sumBy gives the sum of each key, once, until yield returns false. each calls its argument for all that have something to add, about n of them, at most
-// scrapeBatch at a time; it is called several times if n is more than most, since not all sums are kept then. What is the only one with its hash is its own
-// sum, and is given as it is met. Of the others, if they are still too many, those with some hashes are summed up at a time.
+// scrapeBatch at a time; it is called once if there are at most most keys, and several times otherwise, since the sums are not all kept then. What is the
+// only one with its hash is its own sum, and is given as it is met. Of the others, if they are still too many, those with some hashes are summed up at a
+// time.
 func sumBy[R any](sm *summer, n, most int, each func(func([]R) bool), of func(*R) summand, yield func([2]string, int64) bool) {
 	defer sm.clear()
-	large := n > most
-	if sm.sums == nil || large && !sm.large {
+	if large := n > most; sm.sums == nil || large && !sm.large {
 		sm.sums, sm.large = make(map[[2]string]int64, min(n, most)), large
 	}
-	if large {
-		sm.seen.reset(n)
-		each(func(batch []R) bool {
-			hs := sm.part[:len(batch)]
-			for i := range batch {
-				hs[i] = of(&batch[i])
+	fits := true
+	each(func(batch []R) bool {
+		for i := range batch {
+			if s := of(&batch[i]); !s.none {
+				sm.sums[s.key] += s.n
 			}
-			for i := range hs { // apart, for many misses of the cache at a time
-				if !hs[i].none {
-					sm.seen.see(hs[i].hash)
-				}
-			}
-			return true
-		})
+		}
+		fits = len(sm.sums) <= most
+		return fits
+	})
+	if fits {
+		sm.give(yield)
+		return
 	}
+	clear(sm.sums)
+	sm.seen.reset(n)
+	each(func(batch []R) bool {
+		part := summands(sm, batch, of)
+		for i := range part {
+			if !part[i].none {
+				sm.seen.see(part[i].hash)
+			}
+		}
+		return true
+	})
 	const all = 1 << 32
 	for low, width, stopped := uint64(0), uint64(all), false; low < all; low += width {
 		outside := func(hash uint32) bool { return uint64(hash)-low >= width } // below low it is far above
 		each(func(batch []R) bool {
-			part := sm.part[:len(batch)]
-			for i := range batch {
-				s := of(&batch[i])
-				s.none = s.none || outside(s.hash)
-				part[i] = s
-			}
+			part := summands(sm, batch, of)
 			for i := range part {
 				s := &part[i]
-				if s.none || outside(s.hash) { // width may have shrunk
+				if s.none || outside(s.hash) {
 					continue
 				}
-				if large {
-					switch sm.seen.take(s.hash) {
-					case seenOnce:
-						if stopped = !yield(s.key, s.n); stopped {
-							return false
-						}
-						continue
-					case taken: // by one that was there before
-						continue
+				switch sm.seen.take(s.hash) {
+				case seenOnce:
+					if stopped = !yield(s.key, s.n); stopped {
+						return false
 					}
+					continue
+				case taken: // by one that was there before
+					continue
 				}
 				sm.sums[s.key] += s.n
 				for len(sm.sums) > most && width > 1 {
@@ -95,16 +100,33 @@ func sumBy[R any](sm *summer, n, most int, each func(func([]R) bool), of func(*R
 			}
 			return true
 		})
-		if stopped {
+		if stopped || !sm.give(yield) {
 			return
 		}
-		for k, n := range sm.sums {
-			if !yield(k, n) {
-				return
-			}
-		}
-		clear(sm.sums)
 	}
+}
+
+// summands of a batch. They are fetched together, and what is known of their hashes with them, so that many misses of the cache are under way at a time.
+func summands[R any](sm *summer, batch []R, of func(*R) summand) []summand {
+	part := sm.part[:len(batch)]
+	for i := range batch {
+		part[i] = of(&batch[i])
+	}
+	for i := range part {
+		part[i].ahead = sm.seen.get(part[i].hash)
+	}
+	return part
+}
+
+// give yields the sums, and begins anew.
+func (sm *summer) give(yield func([2]string, int64) bool) bool {
+	for k, n := range sm.sums {
+		if !yield(k, n) {
+			return false
+		}
+	}
+	clear(sm.sums)
+	return true
 }
 
 // clear lets go of names.
@@ -136,6 +158,11 @@ func (h *hashes) reset(n int) {
 func (h hashes) at(hash uint32) (word *uint64, shift uint) {
 	n := hash & uint32(32*len(h)-1)
 	return &h[n/32], uint(n % 32 * 2)
+}
+
+func (h hashes) get(hash uint32) uint64 {
+	w, shift := h.at(hash)
+	return *w >> shift & 3
 }
 
 func (h hashes) see(hash uint32) {
