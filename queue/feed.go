@@ -76,17 +76,21 @@ func (q *Queue) feedOf(ctx context.Context, s *sched, c *conf) (*feed, error) {
 	f.until = q.uptime() + max(life, time.Second)
 	s.shard.mu.Lock()
 	defer s.shard.mu.Unlock()
-	if s.wrr == (wrr{}) && len(f.ready) > 1 {
-		// Each queue begins somewhere else: many that send one message each would all take the same source.
-		for range mix(q.seed^hashName(s.name())) % 1024 {
-			s.wrr.pick(&f.weights)
-		}
-	}
+	q.firstTurn(s.name(), &f.weights, &s.wrr)
 	if len(f.ready) > 0 {
 		s.provider = unique.Make(f.ready[0].who(nil))
 	}
 	s.flowing().feed = f
 	return f, nil
+}
+
+// firstTurn sets the turn of a queue that has had none. Each begins somewhere else: many that send one message each would all take the same source.
+func (q *Queue) firstTurn(name mtakit.QueueName, w *weights, turn *wrr) {
+	if *turn == (wrr{}) && len(w.of) > 1 {
+		for range mix(q.seed^hashName(name)) % 1024 {
+			turn.pick(w)
+		}
+	}
 }
 
 // siteOf is the site that takes the queue's mail.

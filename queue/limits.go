@@ -32,6 +32,11 @@ func (l *limits) set(p *mtakit.Path) {
 	l.source.Store(ratesOf("kumomta.source_selection_rate."+p.Name+"."+p.Source.Name, p.SourceSelectionRate, p.AdditionalSourceSelectionRates))
 }
 
+// schedRateKey and connectionRateKey are the names under which rates are counted.
+func schedRateKey(name mtakit.QueueName) string { return "schedq-" + name.String() + "-message-rate" }
+
+func connectionRateKey(ready string) string { return ready + "-connection-rate" }
+
 // ratesOf is the own rate and the others, the tightest first.
 func ratesOf(key string, own mtakit.Rate, more mtakit.NamedRates) *mtakit.NamedRates {
 	all := append(slices.Clone(more), mtakit.NamedRate{Name: key, Rate: own})

@@ -16,6 +16,11 @@ func (q *Queue) peekConf(ctx context.Context, name mtakit.QueueName) (*conf, err
 			return c, nil
 		}
 	}
+	return q.askConf(ctx, name)
+}
+
+// askConf asks policy for the settings of a queue.
+func (q *Queue) askConf(ctx context.Context, name mtakit.QueueName) (*conf, error) {
 	if c := q.reserved(name); c != nil {
 		return c, nil
 	}
@@ -40,6 +45,16 @@ func (n *named[T]) peek(name string) *T {
 		return e.v
 	}
 	return nil
+}
+
+func (q *Queue) peekPool(ctx context.Context, name string) (*mtakit.Pool, error) {
+	if name == mtakit.Unspecified {
+		return &unspecifiedPool, nil
+	}
+	if p := q.pools.peek(name); p != nil {
+		return p, nil
+	}
+	return q.askPool(ctx, name)
 }
 
 func (q *Queue) peekSource(ctx context.Context, name string) (*mtakit.Source, error) {

@@ -97,7 +97,7 @@ func (q *Queue) promote(ctx context.Context, s *sched, it *item) (blocked bool) 
 		}
 	}
 	if !c.MaxMessageRate.IsZero() {
-		key := "schedq-" + s.name().String() + "-message-rate"
+		key := schedRateKey(s.name())
 		wait, err := q.throttles.Take(ctx, key, c.MaxMessageRate, 1)
 		if err != nil {
 			q.log.Error("throttle not available", "queue", s.name().String(), "err", err)

@@ -54,6 +54,9 @@ type Config struct {
 	Log       *slog.Logger     // nil: discarded
 	Now       func() time.Time // wall clock; nil: time.Now
 
+	// Provenance tells Explain where the answers of Policy come from.
+	Provenance Provenance
+
 	// IDs makes the ids of messages. Nil: the queue makes one; see Queue.NewID.
 	IDs *mtakit.IDSource
 

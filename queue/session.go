@@ -226,7 +226,7 @@ func (s *session) connect(ctx context.Context) bool {
 		if p.MaxConnectionRate.IsZero() {
 			return 0, nil
 		}
-		return s.q.throttles.Take(ctx, s.r.name+"-connection-rate", p.MaxConnectionRate, 1)
+		return s.q.throttles.Take(ctx, connectionRateKey(s.r.name), p.MaxConnectionRate, 1)
 	}) {
 		return false
 	}

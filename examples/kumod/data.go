@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 
 	"github.com/mtakit/mtakit"
@@ -34,15 +35,20 @@ type data struct {
 	changed   atomic.Pointer[func()] // told of a new version in force
 	useQueues bool
 	useSource bool
+	flagged   map[string]string // options of paths that a flag sets, and which
 }
 
 // load reads all data files; an error names the place.
 func (f *flags) load(ctx context.Context, router mtakit.Router, log *slog.Logger) (*data, error) {
-	d := &data{log: log, throttles: shaping.NewThrottles(), useQueues: len(f.Queues) > 0, useSource: len(f.Sources) > 0}
+	d := &data{log: log, throttles: shaping.NewThrottles(), useQueues: len(f.Queues) > 0, useSource: len(f.Sources) > 0, flagged: make(map[string]string)}
 	base := mtakit.DefaultPathConfig()
-	base.SMTPPort = f.DestPort
+	if f.DestPort != base.SMTPPort {
+		base.SMTPPort, d.flagged["smtp_port"] = f.DestPort, "--dest-port"
+	}
 	var err1, err2, err3, err4, err5, err6 error
-	base.ProhibitedHosts, err1 = f.prohibited()
+	if base.ProhibitedHosts, err1 = f.prohibited(); !slices.Equal(base.ProhibitedHosts, mtakit.DefaultProhibitedHosts()) {
+		d.flagged["prohibited_hosts"] = "--prohibited-hosts"
+	}
 	d.pair, d.tls, err2 = f.keyPair()
 	d.shaping, err3 = shaping.Watch(ctx, shaping.Config{Files: f.Shaping, Router: router, Base: &base, Automation: f.Automation},
 		func(s *shaping.Shaping, err error) { d.tell(s.Findings, err) })
@@ -148,6 +154,36 @@ func (d *data) policy() queue.Policy {
 	}
 	if d.useSource {
 		p.Pool, p.Source = d.sources.Pool, d.sources.Source
+	}
+	return p
+}
+
+// provenance tells where in the files the answers of policy are from.
+func (d *data) provenance() queue.Provenance {
+	p := queue.Provenance{Path: func(ctx context.Context, domain, source string, site *mtakit.Site) ([]mtakit.Setting, error) {
+		all, err := d.shaping.Current().Explain(ctx, domain, source, site)
+		for i := range all {
+			if o := &all[i]; o.By == "" {
+				o.By = d.flagged[o.Option]
+			}
+		}
+		return all, err
+	}}
+	if d.useQueues {
+		p.Settings = func(ctx context.Context, name mtakit.QueueName) ([]mtakit.Setting, error) {
+			return d.queues.Current().Explain(ctx, name), nil
+		}
+		p.Rates = func(name mtakit.QueueName) mtakit.NamedRates {
+			return d.queues.Current().Rates(name.Tenant, name.Campaign)
+		}
+	}
+	if d.useSource {
+		p.Pool = func(_ context.Context, name string) ([]mtakit.Setting, error) {
+			return d.sources.Current().ExplainPool(name), nil
+		}
+		p.Source = func(_ context.Context, name string) ([]mtakit.Setting, error) {
+			return d.sources.Current().ExplainSource(name), nil
+		}
 	}
 	return p
 }

@@ -43,6 +43,7 @@ func New(cfg Config) (*API, error) {
 		a.routesRules()
 		a.routesLists()
 		a.routesInspect()
+		a.routesExplain()
 	}
 	if cfg.Xfer != nil {
 		a.routesXfer()

@@ -90,7 +90,7 @@ func newContract(t *testing.T) *contract {
 	c.mta = queuetest.New(t, queuetest.Options{
 		Spool: spool,
 		Change: func(cfg *queue.Config) {
-			cfg.State, cfg.Record = state, mtakit.Tee{cfg.Record, c.activity}
+			cfg.State, cfg.Record, cfg.Provenance.Settings = state, mtakit.Tee{cfg.Record, c.activity}, contractProvenance
 			cfg.Egress = mtakit.EgressMap{"smtp_client": cfg.Egress, "xfer": mtakit.EgressFunc(func(ctx context.Context, p *mtakit.Path) (mtakit.Session, error) {
 				return c.node.Connect(ctx, p)
 			})}
@@ -128,6 +128,11 @@ func contractSettings(_ context.Context, name mtakit.QueueName) (*mtakit.QueueSe
 		s.Protocol.SMTP = &mtakit.SMTPProtocol{MXList: []mtakit.MXListEntry{{Name: "a.list.test"}, {Name: "b.list.test:26"}}}
 	}
 	return &s, nil
+}
+
+// contractProvenance knows where one of the settings is from.
+func contractProvenance(context.Context, mtakit.QueueName) ([]mtakit.Setting, error) {
+	return []mtakit.Setting{{Option: "retry_interval", By: "queue default", Place: mtakit.Place{File: "queues.toml", Line: 3, Column: 18}}}, nil
 }
 
 // start makes an API of the queue that there is now.
