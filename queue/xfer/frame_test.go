@@ -92,7 +92,7 @@ func TestLocalID(t *testing.T) {
 			t.Errorf("%s: %v is %v later", name, got, d)
 		}
 	}
-	if a.localID(id, "x") != a.localID(id, "x") {
-		t.Error("the same message has two ids")
+	if got := a.localID(id, "x"); seen[got] != "a" {
+		t.Errorf("the same message is %v the second time", got)
 	}
 }

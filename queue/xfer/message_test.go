@@ -59,7 +59,7 @@ func TestQueueName(t *testing.T) {
 // What Redirect has done Restore undoes, whatever nodes the message was sent to in between.
 func TestRedirect(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(2000) {
+	for seed := range uint64(500) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		yes := func() bool { return rnd.IntN(2) == 0 }
 		word := func() string { return strconv.FormatUint(rnd.Uint64N(1e6)+36, 36) }

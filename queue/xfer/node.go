@@ -40,7 +40,7 @@ type Config struct {
 // Node is one end of transfers, and for those that it sends the [mtakit.Egress]. It is safe for concurrent use.
 type Node struct {
 	cfg     Config
-	writers sync.Pool // of *gzip.Writer
+	writers sync.Pool // of *writer
 
 	mu   sync.Mutex
 	busy map[mtakit.ID]struct{} // what is being received

@@ -15,7 +15,7 @@ import (
 type payload struct {
 	head    []byte
 	body    mtakit.Body
-	writers *sync.Pool // of *gzip.Writer, which are large
+	writers *sync.Pool // of *writer
 
 	mu      sync.Mutex
 	readers []*compressor
@@ -24,16 +24,19 @@ type payload struct {
 
 // reader begins anew.
 func (p *payload) reader() *compressor {
-	z, ok := p.writers.Get().(*gzip.Writer)
+	w, ok := p.writers.Get().(*writer)
 	if !ok {
-		z, _ = gzip.NewWriterLevel(nil, gzip.BestSpeed) // the level is valid
+		w = new(writer)
+		w.z, _ = gzip.NewWriterLevel(nil, gzip.BestSpeed) // the level is valid
 	}
-	c := &compressor{p: p, z: z, in: io.MultiReader(bytes.NewReader(p.head), io.NewSectionReader(p.body, 0, p.body.Size()))}
-	z.Reset(&c.out)
+	c := &compressor{p: p, w: w, in: io.MultiReader(bytes.NewReader(p.head), io.NewSectionReader(p.body, 0, p.body.Size()))}
+	w.z.Reset(&c.out)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.readers = append(p.readers, c)
-	c.closed = p.closed
+	if p.closed {
+		c.Close()
+	}
 	return c
 }
 
@@ -50,36 +53,35 @@ func (p *payload) close() {
 
 var errPayloadClosed = errors.New("xfer: the request has ended")
 
-const compressChunk = 32 << 10
+// writer is what a compressor needs that is large and of no use after it.
+type writer struct {
+	z     *gzip.Writer
+	chunk [32 << 10]byte
+}
 
 // compressor reads a payload once.
 type compressor struct {
 	p *payload
 
-	mu     sync.Mutex
-	in     io.Reader
-	z      *gzip.Writer // nil after the end
-	out    bytes.Buffer // what is compressed and not read yet
-	chunk  []byte
-	err    error // of reading
-	closed bool
+	mu  sync.Mutex
+	in  io.Reader
+	w   *writer      // nil once closed
+	out bytes.Buffer // what is compressed and not read yet
+	err error        // of reading
 }
 
 // Read implements [io.Reader].
 func (c *compressor) Read(b []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed {
+	if c.w == nil {
 		return 0, errPayloadClosed
 	}
 	for c.out.Len() == 0 && c.err == nil {
-		if c.chunk == nil {
-			c.chunk = make([]byte, compressChunk)
-		}
-		n, err := c.in.Read(c.chunk)
-		c.z.Write(c.chunk[:n]) // to memory, which takes all
+		n, err := c.in.Read(c.w.chunk[:])
+		c.w.z.Write(c.w.chunk[:n]) // to memory, which takes all
 		if c.err = err; err == io.EOF {
-			c.z.Close()
+			c.w.z.Close()
 		}
 	}
 	if c.out.Len() == 0 {
@@ -92,10 +94,9 @@ func (c *compressor) Read(b []byte) (int, error) {
 func (c *compressor) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.z != nil {
-		c.p.writers.Put(c.z)
-		c.z = nil
+	if c.w != nil {
+		c.p.writers.Put(c.w)
+		c.w = nil
 	}
-	c.closed = true
 	return nil
 }

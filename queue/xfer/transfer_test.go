@@ -400,7 +400,7 @@ func TestManyRecipients(t *testing.T) {
 func TestLarge(t *testing.T) {
 	bubble(t, func(t *testing.T, n *network) {
 		a, b := n.node("a"), n.node("b")
-		big := strings.Repeat(strings.Repeat("0123456789", 7)+"\r\n", 10<<20/72)
+		big := strings.Repeat(strings.Repeat("0123456789", 7)+"\r\n", 5<<20/72)
 		a.Submit(&mtakit.Message{Sender: "s@src.test", To: []string{"u@d.test"}, Due: time.Now().Add(time.Hour)}, big)
 		a.Settle()
 		if err := a.Start(xfer.Order{Target: "http://b:8000"}); err != nil {
