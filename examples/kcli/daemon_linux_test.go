@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/smtp"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -118,7 +119,11 @@ func TestKumod(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	d := startKumod(t, "--relay-to", l.Addr().String())
+	queues := filepath.Join(t.TempDir(), "queues.toml")
+	if err := os.WriteFile(queues, []byte("[queue.\"held.test\"]\nretry_interval = \"7m\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := startKumod(t, "--relay-to", l.Addr().String(), "--queues", queues)
 
 	suspended := idOf(t, d.kcli("suspend", "--domain", "held.test", "--reason", "their request"))
 	want(t, "suspend-list", d.kcli("suspend-list"), `"id": "`+suspended+`"`, `"domain": "held.test"`, `"reason": "their request"`)
@@ -142,6 +147,9 @@ func TestKumod(t *testing.T) {
 		t.Fatal(err, inspected)
 	}
 	want(t, "inspect-message", d.kcli("inspect-message", "--want-body", inspected.Messages[0].ID), `"sender": "a@src\.test"`, `Subject: x`)
+	want(t, "explain --id", d.kcli("explain", "--id", inspected.Messages[0].ID), `^queue: +held\.test$`, `^message: +`+inspected.Messages[0].ID, `^held: +suspended: their request, until .*, in 4m`,
+		`^  retry_interval "7m" +queue held\.test, \S*queues\.toml:2 *$`, `^site: +\S+`, `^source unspecified: weight 1, 100% of the mail`)
+	want(t, "explain", d.kcli("explain", "--all", "new@never.seen.test"), `^messages: +none$`, `^next attempt: \S+Z, now$`, `^  max_age +"7days" +default`, `^ +\d+ +32 32 +now +connection_limit `)
 	path := d.kcli("resolve-egress-path", "dest.test")
 	want(t, "resolve-egress-path", path, `^domain: dest\.test$`, `^queue:  unspecified->.*@smtp_client$`, `^connection_limit = `, `^concurrent dispatchers: `)
 	ready := regexp.MustCompile(`(?m)^queue:  (.*)$`).FindStringSubmatch(path)[1]

@@ -54,6 +54,8 @@ type commands struct {
 
 	Top topCmd `cmd:"" help:"Watch the daemon's counters on the whole screen."`
 
+	Explain explainCmd `cmd:"" help:"Show which way mail takes and why: settings and what set them, limits, what holds it up, the next attempt."`
+
 	InspectMessage    inspectMessageCmd    `cmd:"" help:"Show a message."`
 	InspectSchedQ     inspectSchedQCmd     `cmd:"" name:"inspect-sched-q" help:"Show a scheduled queue and some of its messages."`
 	InspectReadyQ     inspectReadyQCmd     `cmd:"" name:"inspect-ready-q" help:"Show a ready queue: hosts, limits, connections."`
