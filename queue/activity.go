@@ -48,11 +48,11 @@ type Activity struct {
 	failures failures
 }
 
-// resolutions are the steps in which history is kept, and how many of each.
+// resolutions are the steps in which history is kept, and how many of each: for ten minutes, two hours and two days, and the step that has begun.
 var resolutions = [...]struct {
 	step  time.Duration
 	slots int
-}{{time.Second, 600}, {10 * time.Second, 720}, {5 * time.Minute, 576}}
+}{{time.Second, 601}, {10 * time.Second, 721}, {5 * time.Minute, 577}}
 
 // ring is the history in steps of one length. A slot says which step it has, so that an old one is known when it is met.
 type ring []struct {

@@ -42,8 +42,8 @@ func TestHistory(t *testing.T) {
 	}
 	now = now.Add(-7 * time.Second)
 	for _, c := range []struct{ span, step time.Duration }{
-		{0, time.Second}, {time.Minute, time.Second}, {599 * time.Second, time.Second}, {600 * time.Second, 10 * time.Second}, {time.Hour, 10 * time.Second},
-		{2 * time.Hour, 5 * time.Minute}, {47 * time.Hour, 5 * time.Minute}, {400 * time.Hour, 5 * time.Minute},
+		{0, time.Second}, {time.Minute, time.Second}, {600 * time.Second, time.Second}, {601 * time.Second, 10 * time.Second}, {2 * time.Hour, 10 * time.Second},
+		{2*time.Hour + 1, 5 * time.Minute}, {47 * time.Hour, 5 * time.Minute}, {400 * time.Hour, 5 * time.Minute},
 	} {
 		h := a.History(c.span)
 		if h.Step != c.step || !h.Now.Equal(now) {
@@ -97,7 +97,7 @@ func TestFailures(t *testing.T) {
 		}
 	}
 	classes := a.FailureClasses()
-	if len(classes) != 2 || classes[0].Class != "Greylisted" || classes[0].Count != 120 || classes[0].Groups != 2 || classes[1].Count != 1 ||
+	if len(classes) != 2 || classes[0].Class != "Greylisted" || classes[0].Count != 120 || classes[0].Groups != 2 || classes[1].Count != 1 || classes[0].Code != 0 || classes[1].Code != 550 ||
 		classes[0].Trend[0] != 2 || classes[0].Trend[59] != 2 || classes[1].Trend[50] != 1 {
 		t.Errorf("classes: %+v", classes)
 	}
@@ -111,7 +111,7 @@ func TestFailures(t *testing.T) {
 		want   int
 	}{
 		{"all", queue.FailureFilter{}, 182}, {"class", queue.FailureFilter{Class: "Greylisted"}, 180}, {"no class", queue.FailureFilter{Class: mtakit.Uncategorized}, 2},
-		{"kind", queue.FailureFilter{Kind: mtakit.Bounce}, 2}, {"site", queue.FailureFilter{Site: "s->a@smtp_client"}, 90},
+		{"kind", queue.FailureFilter{Kind: mtakit.Bounce}, 2}, {"code", queue.FailureFilter{Code: 451}, 180}, {"site", queue.FailureFilter{Site: "s->a@smtp_client"}, 90},
 		{"queue", queue.FailureFilter{Queue: "b.test"}, 92}, {"both", queue.FailureFilter{Queue: "b.test", Class: "Greylisted"}, 90},
 		{"none", queue.FailureFilter{Queue: "c.test"}, 0},
 	} {

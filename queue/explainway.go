@@ -109,7 +109,7 @@ func (x *explainer) way(ctx context.Context, c *conf, w *Way) {
 		}
 		d := r.describe()
 		w.Ready = &d
-		w.Hold = r.roomless(x.Now)
+		w.Hold = r.roomless(q.schedNamed(x.Queue), x.Now)
 	} else {
 		w.Hold = q.closedSource(path.Name, src.Name, x.Now)
 	}

@@ -40,13 +40,14 @@ type FailureGroup struct {
 type FailureFilter struct {
 	Class mtakit.Class // Uncategorized is those without a class
 	Kind  mtakit.Kind
+	Code  int
 	Site  string
 	Queue string // name of the scheduled queue; of a group, that of its latest failure
 }
 
 func (f *FailureFilter) matches(x *FailureRecord) bool {
 	return (f.Class == "" || f.Class == classOf(x.Class)) && (f.Kind == "" || f.Kind == x.Kind) &&
-		(f.Site == "" || f.Site == x.Site) && (f.Queue == "" || f.Queue == x.Queue.String())
+		(f.Code == 0 || f.Code == x.Response.Code) && (f.Site == "" || f.Site == x.Site) && (f.Queue == "" || f.Queue == x.Queue.String())
 }
 
 func classOf(c mtakit.Class) mtakit.Class { return cmp.Or(c, mtakit.Uncategorized) }
@@ -205,10 +206,11 @@ func (a *Activity) FailureGroups(f FailureFilter, limit int) (groups []FailureGr
 	return groups, len(ranks)
 }
 
-// FailureClass is the failures of one kind and class.
+// FailureClass is the failures of one kind and class. Those that nothing classifies are told apart by their code.
 type FailureClass struct {
 	Kind   mtakit.Kind
 	Class  mtakit.Class
+	Code   int     // 0 if there is a class
 	Groups int     // of them, see FailureGroup
 	Count  int64   // recipients in the last hour
 	Trend  []int64 // as in a FailureGroup
@@ -219,15 +221,20 @@ func (a *Activity) FailureClasses() []FailureClass {
 	type key struct {
 		kind  mtakit.Kind
 		class mtakit.Class
+		code  int
 	}
 	classes := make(map[key]*FailureClass)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.recent(func(k failureKey, g *failureGroup) {
-		c := classes[key{k.kind, k.class}]
+		id := key{k.kind, k.class, 0}
+		if k.class == "" {
+			id.code = k.code
+		}
+		c := classes[id]
 		if c == nil {
-			c = &FailureClass{Kind: k.kind, Class: k.class, Trend: make([]int64, minutesKept)}
-			classes[key{k.kind, k.class}] = c
+			c = &FailureClass{Kind: k.kind, Class: k.class, Code: id.code, Trend: make([]int64, minutesKept)}
+			classes[id] = c
 		}
 		c.Groups++
 		c.Count += g.count()
@@ -238,7 +245,7 @@ func (a *Activity) FailureClasses() []FailureClass {
 		list = append(list, *c)
 	}
 	slices.SortFunc(list, func(a, b FailureClass) int {
-		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Class, b.Class), cmp.Compare(a.Kind, b.Kind))
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Class, b.Class), cmp.Compare(a.Code, b.Code), cmp.Compare(a.Kind, b.Kind))
 	})
 	return list
 }

@@ -170,12 +170,12 @@ func (q *Queue) describe(s *sched, name string) (d ScheduledQueue, ok bool) {
 			d.Ready = append(d.Ready, r.name)
 		}
 	}
-	d.Hold = q.holdOf(full, c, f, blocked && d.Due > 0, until, now)
+	d.Hold = q.holdOf(s, full, c, f, blocked && d.Due > 0, until, now)
 	return d, true
 }
 
-// holdOf is why the mail of a scheduled queue does not move.
-func (q *Queue) holdOf(name mtakit.QueueName, c *conf, f *feed, blocked bool, until, now time.Time) Hold {
+// holdOf is why the mail of a scheduled queue, which is called name, does not move.
+func (q *Queue) holdOf(s *sched, name mtakit.QueueName, c *conf, f *feed, blocked bool, until, now time.Time) Hold {
 	if q.rules.any() {
 		if r := q.rules.find(&q.rules.bounce, name, now); r != nil {
 			return Hold{HeldBounced, r.Reason, r.Expires}
@@ -192,7 +192,7 @@ func (q *Queue) holdOf(name mtakit.QueueName, c *conf, f *feed, blocked bool, un
 	}
 	if f != nil {
 		for _, r := range f.ready {
-			if h := r.roomless(now); h.Reason != "" {
+			if h := r.roomless(s, now); h.Reason != "" {
 				return h
 			}
 		}
@@ -200,7 +200,7 @@ func (q *Queue) holdOf(name mtakit.QueueName, c *conf, f *feed, blocked bool, un
 	if c != nil && !c.MaxMessageRate.IsZero() {
 		return Hold{HeldRate, "max_message_rate of the queue is " + c.MaxMessageRate.String(), until}
 	}
-	return Hold{HeldReadyFull, "waits for its turn", until}
+	return Hold{HeldReadyFull, "waits for room", until}
 }
 
 // search is a substring in any case.

@@ -118,7 +118,7 @@ func TestHold(t *testing.T) {
 		{name: "rate of the queue", set: &limited, sched: queue.HeldRate, text: "max_message_rate of the queue is 1/h,max_burst=1"},
 		{
 			name: "full", path: func(c *mtakit.PathConfig) { c.MaxReady, c.ConnectionLimit.N = 2, 1 }, peer: func(p *queuetest.Peer) { p.Wait(".", time.Minute) },
-			sched: queue.HeldReadyFull, ready: "", text: "unspecified->mx.d.test@smtp_client is full",
+			sched: queue.HeldReadyFull, ready: "", text: "waits for room in unspecified->mx.d.test@smtp_client, which has 2 of 2 messages",
 		},
 		{
 			name: "ready queue suspended",

@@ -123,16 +123,16 @@ func (r *ready) closedTo(now time.Time) Hold {
 	return Hold{}
 }
 
-// roomless is why nothing comes in, lack of room included.
-func (r *ready) roomless(now time.Time) Hold {
+// roomless is why nothing of s comes in, lack of room included: who waits for room is let in when there is some for all who do.
+func (r *ready) roomless(s *sched, now time.Time) Hold {
 	if h := r.closedTo(now); h.Reason != "" {
 		return h
 	}
 	limit := r.path.Load().MaxReady
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.lanes.n+r.reserved >= limit {
-		return Hold{HeldReadyFull, r.name + " is full", time.Time{}}
+	if _, waits := r.inRoom[s]; waits || r.lanes.n+r.reserved >= limit {
+		return Hold{HeldReadyFull, fmt.Sprintf("waits for room in %s, which has %d of %d messages", r.name, r.lanes.n+r.reserved, limit), time.Time{}}
 	}
 	return Hold{}
 }

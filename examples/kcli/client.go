@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,8 +13,11 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
+
+	"github.com/mtakit/mtakit"
 )
 
 // maxAnswer bounds an answer that is read as a whole.
@@ -28,9 +33,32 @@ func (e *endpoint) UnmarshalText(b []byte) error {
 		err = errors.New("want http://HOST:PORT or https://HOST:PORT")
 	}
 	if err != nil {
-		return fmt.Errorf("%q is no endpoint: %w", b, err)
+		shown := string(b)
+		if at := strings.LastIndexByte(shown, '@'); at >= 0 { // before it is the password
+			shown = "…" + shown[at:]
+		}
+		if parse, ok := errors.AsType[*url.Error](err); ok {
+			err = parse.Err
+		}
+		return fmt.Errorf("%q is no endpoint: %w", shown, err)
 	}
 	e.url = u
+	return nil
+}
+
+// certificates are those of a PEM file; nil is the system's.
+type certificates struct{ pool *x509.CertPool }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (c *certificates) UnmarshalText(b []byte) error {
+	pem, err := os.ReadFile(string(b))
+	if err != nil {
+		return err
+	}
+	c.pool = x509.NewCertPool()
+	if !c.pool.AppendCertsFromPEM(pem) {
+		return fmt.Errorf("%s has no certificate in PEM", b)
+	}
 	return nil
 }
 
@@ -40,8 +68,9 @@ type client struct {
 	http *http.Client
 }
 
-func newClient(base *url.URL, timeout time.Duration) *client {
-	return &client{base: base, http: &http.Client{Timeout: timeout, Transport: &http.Transport{Proxy: http.ProxyFromEnvironment}}}
+func newClient(base *url.URL, trusted *x509.CertPool, timeout time.Duration) *client {
+	return &client{base: base, http: &http.Client{Timeout: timeout,
+		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{RootCAs: trusted}}}}
 }
 
 // statusError is an answer other than 2xx.
@@ -85,6 +114,12 @@ func (c *client) unreachable(err error) error {
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
 		return fmt.Errorf("%w. Is the daemon up, and is its --http address %s? Use --endpoint or KUMO_KCLI_ENDPOINT if it is elsewhere", op, c.base.Host)
 	}
+	if cert, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return fmt.Errorf("%s: %w. If it is the daemon's own, name its file with --ca or KUMO_KCLI_CA", c.base.Host, cert)
+	}
+	if timed, ok := errors.AsType[net.Error](err); ok && timed.Timeout() {
+		return fmt.Errorf("%w. Use --timeout or KUMO_KCLI_TIMEOUT to wait for longer than %s", err, mtakit.Duration(c.http.Timeout))
+	}
 	return err
 }
 
@@ -99,7 +134,7 @@ func (c *client) read(ctx context.Context, method, path string, query url.Values
 	if err == nil && len(b) > maxAnswer {
 		err = fmt.Errorf("the answer to %s %s is larger than %d bytes", method, path, maxAnswer)
 	}
-	return b, err
+	return b, c.unreachable(err)
 }
 
 // get reads JSON into v.

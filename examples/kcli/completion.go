@@ -25,13 +25,17 @@ func (s *completionCmd) Run(c *console) error {
 const (
 	bashScript = `# source <(kcli completion bash)
 _kcli() {
-	local cur line words=("${COMP_WORDS[@]:1:COMP_CWORD}")
-	cur=${COMP_WORDS[COMP_CWORD]}
+	# bash cuts words at = and : too, and replaces only what is after the last of them
+	local line words last cur=${COMP_WORDS[COMP_CWORD]}
+	read -ra words <<< "${COMP_LINE:0:COMP_POINT}"
+	[[ ${COMP_LINE:0:COMP_POINT} == *[[:space:]] ]] && words+=("")
+	last=${words[-1]}
+	[[ $cur == [=:] ]] && cur=
 	COMPREPLY=()
 	while IFS= read -r line; do
 		line=${line%%$'\t'*}
-		[[ $line == "$cur"* ]] && COMPREPLY+=("$(printf %q "$line")")
-	done < <("${COMP_WORDS[0]}" complete -- "${words[@]}" 2>/dev/null)
+		COMPREPLY+=("$(printf %q "${line#"${last%"$cur"}"}")")
+	done < <("${words[0]}" complete -- "${words[@]:1}" 2>/dev/null)
 }
 complete -o default -F _kcli kcli
 `
@@ -99,20 +103,29 @@ type candidate struct{ text, help string }
 func (c *console) candidates(ctx context.Context, words []string, last string) (all []candidate) {
 	node := c.model.Node
 	flags := node.Flags
+	flag := func(name string) *kong.Flag {
+		if i := slices.IndexFunc(flags, func(f *kong.Flag) bool { return f.Name == name }); i >= 0 {
+			return flags[i]
+		}
+		return nil
+	}
 	used := make(map[string]bool)
 	var waiting *kong.Flag // for its value
 	for _, w := range words {
 		switch {
 		case waiting != nil:
+			c.obey(waiting, w)
 			waiting = nil
 		case strings.HasPrefix(w, "--"):
-			name, _, hasValue := strings.Cut(w[2:], "=")
-			if i := slices.IndexFunc(flags, func(f *kong.Flag) bool { return f.Name == name }); i >= 0 {
-				used[name] = !flags[i].IsSlice() && !flags[i].IsMap()
-				if !hasValue && !flags[i].IsBool() {
-					waiting = flags[i]
-				}
+			name, value, hasValue := strings.Cut(w[2:], "=")
+			switch f := flag(name); {
+			case f == nil:
+			case hasValue:
+				c.obey(f, value)
+			case !f.IsBool():
+				waiting = f
 			}
+			used[name] = true
 		case node == c.model.Node:
 			if i := slices.IndexFunc(node.Children, func(n *kong.Node) bool { return n.Name == w }); i >= 0 {
 				node = node.Children[i]
@@ -123,9 +136,16 @@ func (c *console) candidates(ctx context.Context, words []string, last string) (
 	switch {
 	case waiting != nil:
 		return c.values(ctx, node, waiting.Value)
+	case strings.HasPrefix(last, "--") && strings.Contains(last, "="):
+		name, _, _ := strings.Cut(last[2:], "=")
+		if f := flag(name); f != nil {
+			for _, v := range c.values(ctx, node, f.Value) {
+				all = append(all, candidate{"--" + name + "=" + v.text, v.help})
+			}
+		}
 	case strings.HasPrefix(last, "-"):
 		for _, f := range flags {
-			if !f.Hidden && !used[f.Name] {
+			if !f.Hidden && (!used[f.Name] || f.IsSlice() || f.IsMap()) {
 				all = append(all, candidate{"--" + f.Name, f.Help})
 			}
 		}
@@ -141,13 +161,23 @@ func (c *console) candidates(ctx context.Context, words []string, last string) (
 	return all
 }
 
+// obey heeds the flag that matters to completion itself: the daemon to ask.
+func (c *console) obey(f *kong.Flag, value string) {
+	var e endpoint
+	if f.Name == "endpoint" && e.UnmarshalText([]byte(value)) == nil {
+		c.api = &client{e.url, c.api.http}
+	}
+}
+
 // completionTime bounds how long a person who pressed tab waits for the daemon.
 const completionTime = 2 * time.Second
 
 // values are those of an enumeration, or what the daemon lists.
 func (c *console) values(ctx context.Context, node *kong.Node, v *kong.Value) (all []candidate) {
-	for _, e := range v.EnumSlice() {
-		all = append(all, candidate{text: e})
+	if v.Enum != "" {
+		for _, e := range v.EnumSlice() {
+			all = append(all, candidate{text: e})
+		}
 	}
 	path := map[string]string{"bounce-cancel": bouncePath, "suspend-cancel": suspendPath, "suspend-ready-q-cancel": suspendReadyQPath}[node.Name]
 	if path == "" || v.Name != "id" {

@@ -31,6 +31,7 @@ import (
 // commands are the command line. Each flag can also come from the environment: KUMO_KCLI_ENDPOINT for --endpoint.
 type commands struct {
 	Endpoint endpoint        `help:"URL of the daemon's HTTP listener; user:password@ before the host signs in. Default: http://127.0.0.1:8000." default:"http://127.0.0.1:8000" placeholder:"URL"`
+	CA       certificates    `name:"ca" help:"PEM file of the certificates to trust for https. Default: the system's." placeholder:"FILE"`
 	Timeout  mtakit.Duration `help:"How long a request may take, with its answer. Default: 1m." default:"1m" placeholder:"DURATION"`
 
 	Bounce       bounceCmd       `cmd:"" help:"Fail the messages of queues, those that wait and those that come."`
@@ -110,7 +111,7 @@ func run(ctx context.Context, args []string, c *console) int {
 		c.note("kcli: %s", oneLine(err))
 		return 2
 	}
-	c.api = newClient(cmds.Endpoint.url, cmds.Timeout.Std())
+	c.api = newClient(cmds.Endpoint.url, cmds.CA.pool, cmds.Timeout.Std())
 	k.BindTo(ctx, (*context.Context)(nil))
 	err = k.Run(c)
 	switch usage := (*usageError)(nil); {

@@ -38,7 +38,7 @@ func (c *client) metrics(ctx context.Context, want func(family, kind string) boo
 		return err
 	}
 	defer resp.Body.Close()
-	return readMetrics(resp.Body, want, f)
+	return c.unreachable(readMetrics(resp.Body, want, f))
 }
 
 // maxMetricsLine is the longest line of metrics that is looked at; longer ones are passed over.

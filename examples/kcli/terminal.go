@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"io"
 	"os"
+	"unicode/utf8"
 
 	"golang.org/x/term"
 )
@@ -43,16 +45,32 @@ func openScreen() *screen {
 	}
 }
 
-// readKeys hands on what is read at once, which is one press: a key that is a sequence comes whole.
+// readKeys hands on what is read, key by key, until there is nothing more.
 func readKeys(r io.Reader, keys chan<- string) {
-	for b := make([]byte, 32); ; {
+	defer close(keys)
+	for b := make([]byte, 256); ; {
 		n, err := r.Read(b)
+		for rest := b[:n]; len(rest) > 0; {
+			n := keyLen(rest)
+			keys <- string(rest[:n])
+			rest = rest[n:]
+		}
 		if err != nil {
-			close(keys)
 			return
 		}
-		keys <- string(b[:n])
 	}
+}
+
+// keyLen is the length of the first key in b: a rune, or a control sequence (ECMA-48, 5.4), which comes whole.
+func keyLen(b []byte) int {
+	if !bytes.HasPrefix(b, []byte("\x1b[")) {
+		_, n := utf8.DecodeRune(b)
+		return n
+	}
+	if end := bytes.IndexFunc(b[2:], func(r rune) bool { return r >= '@' && r <= '~' }); end >= 0 {
+		return 2 + end + 1
+	}
+	return len(b)
 }
 
 // isTerminal says whether f is one.

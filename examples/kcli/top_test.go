@@ -53,7 +53,7 @@ func topAt(t *testing.T, looks int) *top {
 	if err := e.UnmarshalText([]byte(daemon.URL)); err != nil {
 		t.Fatal(err)
 	}
-	c := &console{api: newClient(e.url, time.Minute), now: func() time.Time { return at.Add(time.Duration(n) * time.Second) }}
+	c := &console{api: newClient(e.url, nil, time.Minute), now: func() time.Time { return at.Add(time.Duration(n) * time.Second) }}
 	tp := &top{history: newHistory(), zoom: 1}
 	for n = 1; n <= looks; n++ {
 		s, err := takeSnapshot(t.Context(), c)

@@ -13,6 +13,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/mtakit/mtakit"
+	"github.com/mtakit/mtakit/queue/httpapi"
 )
 
 // traceFlags are common to both traces.
@@ -40,25 +41,21 @@ type traceClientCmd struct {
 	ReadyQueue    []string `sep:"none" help:"Sessions of this ready queue; repeatable." placeholder:"NAME"`
 }
 
-// traceClientBody is what the daemon reads. Lists are there even if they are empty.
+// traceClientBody and traceServerBody are what the daemon reads: null where any address will do, as KumoMTA's takes an empty list for none.
 type traceClientBody struct {
-	SourceAddr    []string `json:"source_addr"`
-	MXAddr        []string `json:"mx_addr"`
-	MXHost        []string `json:"mx_host"`
-	Domain        []string `json:"domain"`
-	RoutingDomain []string `json:"routing_domain"`
-	Campaign      []string `json:"campaign"`
-	Tenant        []string `json:"tenant"`
-	EgressPool    []string `json:"egress_pool"`
-	EgressSource  []string `json:"egress_source"`
-	MailFrom      []string `json:"mail_from"`
-	RcptTo        []string `json:"rcpt_to"`
-	ReadyQueue    []string `json:"ready_queue"`
-	Terse         bool     `json:"terse,omitempty"`
+	httpapi.ClientTraceRequest
+	SourceAddr *mtakit.Prefixes `json:"source_addr"`
+	MXAddr     *mtakit.Prefixes `json:"mx_addr"`
+}
+
+type traceServerBody struct {
+	httpapi.ServerTraceRequest
+	SourceAddr *mtakit.Prefixes `json:"source_addr"`
 }
 
 func (t *traceClientCmd) Run(ctx context.Context, c *console) error {
-	body := traceClientBody{SourceAddr: prefixes(t.Source), MXAddr: prefixes(t.MXAddr), Terse: t.Terse}
+	body := traceClientBody{SourceAddr: prefixes(t.Source), MXAddr: prefixes(t.MXAddr)}
+	body.Terse = t.Terse
 	p := newTracePrinter(c, t.traceFlags, clientSide)
 	if len(t.Source) > 0 {
 		p.require("source_address", nil)
@@ -76,7 +73,7 @@ func (t *traceClientCmd) Run(ctx context.Context, c *console) error {
 		{"egress_source", t.EgressSource, &body.EgressSource}, {"sender", t.MailFrom, &body.MailFrom}, {"recipient", t.RcptTo, &body.RcptTo},
 		{"ready_queue_name", t.ReadyQueue, &body.ReadyQueue},
 	} {
-		*f.to = append([]string{}, f.from...)
+		*f.to = append([]string{}, f.from...) // null is no list for KumoMTA
 		if len(f.from) > 0 {
 			p.require(f.key, f.from)
 		}
@@ -90,10 +87,8 @@ type traceServerCmd struct {
 }
 
 func (t *traceServerCmd) Run(ctx context.Context, c *console) error {
-	body := struct {
-		SourceAddr []string `json:"source_addr"`
-		Terse      bool     `json:"terse,omitempty"`
-	}{prefixes(t.Source), t.Terse}
+	body := traceServerBody{SourceAddr: prefixes(t.Source)}
+	body.Terse = t.Terse
 	return t.follow(ctx, c, "/api/admin/trace-smtp-server/v1", body, newTracePrinter(c, t.traceFlags, serverSide))
 }
 
@@ -113,7 +108,7 @@ func (t *traceFlags) follow(ctx context.Context, c *console, path string, body a
 		switch {
 		case errors.Is(err, errTraceDone), ctx.Err() != nil:
 			return nil
-		case !t.Reconnect, errors.As(err, &refused):
+		case !t.Reconnect, errors.As(err, &refused), p.only != "": // whose end is lost
 			return err
 		}
 		c.note("%s; trying again", printable(err.Error()))
@@ -171,8 +166,8 @@ func (n *cidr) UnmarshalText(b []byte) (err error) {
 	return err
 }
 
-// prefixes lists networks as the daemon reads them; nil, which is null, where there are none.
-func prefixes(list []cidr) []string {
+// prefixes is the list of networks, nil where there are none.
+func prefixes(list []cidr) *mtakit.Prefixes {
 	if len(list) == 0 {
 		return nil
 	}
@@ -180,5 +175,5 @@ func prefixes(list []cidr) []string {
 	for i, n := range list {
 		p[i] = n.prefix
 	}
-	return p.Strings()
+	return &p
 }

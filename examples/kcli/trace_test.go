@@ -92,8 +92,8 @@ func TestTraceClient(t *testing.T) {
 	if code != 1 || !strings.Contains(stderr, "the daemon ended the trace") {
 		t.Errorf("exit code %d, %s", code, stderr)
 	}
-	if want := `{"source_addr":["10.0.0.0/8"],"mx_addr":null,"mx_host":[],"domain":["x"],"routing_domain":[],"campaign":[],"tenant":[],"egress_pool":[],"egress_source":[],` +
-		`"mail_from":[],"rcpt_to":[],"ready_queue":[],"terse":true}`; request != want {
+	if want := `{"campaign":[],"tenant":[],"domain":["x"],"routing_domain":[],"egress_pool":[],"egress_source":[],"mx_host":[],"mail_from":[],"rcpt_to":[],` +
+		`"ready_queue":[],"terse":true,"source_addr":["10.0.0.0/8"],"mx_addr":null}`; request != want {
 		t.Errorf("request\n%s\nwant\n%s", request, want)
 	}
 

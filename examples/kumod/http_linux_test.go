@@ -160,58 +160,6 @@ func TestCheckAuth(t *testing.T) {
 	}
 }
 
-// Websockets show a message on its way in and out, and end with the daemon.
-func TestTraceWebsockets(t *testing.T) {
-	t.Parallel()
-	peer := smtptest.NewPeer(t, nil)
-	d := start(t, nil, "--data", t.TempDir(), "--relay-to", peer.Addr().String())
-	watch := func(which string) <-chan string {
-		c, _, err := websocket.Dial(t.Context(), "http://"+d.http+"/api/admin/trace-smtp-"+which+"/v1", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := c.Write(t.Context(), websocket.MessageText, []byte(`{"source_addr":null}`)); err != nil {
-			t.Fatal(err)
-		}
-		all := make(chan string, 1)
-		go func() {
-			var events []string
-			for {
-				_, b, err := c.Read(t.Context())
-				if err != nil {
-					all <- strings.Join(events, "\n")
-					return
-				}
-				events = append(events, string(b))
-			}
-		}()
-		return all
-	}
-	in, out := watch("server"), watch("client")
-	first := true
-	if err := pipeline(d.smtp, "Subject: traced\r\n\r\nx\r\n", func() bool { defer func() { first = false }(); return first }); err != nil {
-		t.Fatal(err)
-	}
-	d.drained(20 * time.Second)
-	d.stop()
-	for name, tt := range map[string]struct {
-		events string
-		want   []string
-	}{
-		"server": {<-in, []string{`"payload":"Connected"`, `{"Read":"MAIL FROM:\u003ca@x.test\u003e`, `"MessageDisposition"`, `"payload":"Closed"`}},
-		"client": {<-out, []string{`"payload":"BeginSession"`, `"payload":"Connected"`, `"sender":"a@x.test"`, `\r\nSubject: traced`, `"payload":"Closed"`}},
-	} {
-		for _, want := range tt.want {
-			if !strings.Contains(tt.events, want) {
-				t.Errorf("%s: %s is missing", name, want)
-			}
-		}
-		if t.Failed() {
-			t.Log(tt.events)
-		}
-	}
-}
-
 // With --http-tls there is nothing in clear, websockets included.
 func TestHTTPS(t *testing.T) {
 	t.Parallel()

@@ -26,6 +26,7 @@ import (
 	"github.com/mtakit/mtakit/queue"
 	"github.com/mtakit/mtakit/queue/httpapi"
 	"github.com/mtakit/mtakit/queue/httpapi/answerfile"
+	"github.com/mtakit/mtakit/queue/httpapi/dashboard"
 	"github.com/mtakit/mtakit/queue/httpapi/logfilter"
 	"github.com/mtakit/mtakit/queue/xfer"
 	"github.com/mtakit/mtakit/smtpclient"
@@ -67,12 +68,14 @@ func serve(ctx context.Context, f *flags, logs *logfilter.Filter, ready func(a a
 		return err
 	}
 	defer func() { err = errors.Join(err, events.Close()) }()
+	activity := &queue.Activity{}
+	records := mtakit.Tee{events, activity}
 
 	var outbound, inbound mtakit.Traces
 	smtp := &smtpclient.Egress{Resolver: resolver, Hostname: f.Hostname, Log: logs.Logger("smtpclient"), Trace: smtpclient.TraceTo(&outbound)}
 	egress := mtakit.EgressMap{"smtp_client": smtp}
 	q, err := queue.New(queue.Config{
-		Spool: store, Router: router, Egress: egress, Record: events, IDs: ids, NodeID: node, Log: logs.Logger("queue"),
+		Spool: store, Router: router, Egress: egress, Record: records, IDs: ids, NodeID: node, Log: logs.Logger("queue"),
 		Policy: data.policy(), Provenance: data.provenance(), Throttles: data.throttles, GracePeriod: f.ShutdownTimeout, State: queue.StateFile(filepath.Join(f.Data, "rules.json")),
 	})
 	if err != nil {
@@ -93,7 +96,7 @@ func serve(ctx context.Context, f *flags, logs *logfilter.Filter, ready func(a a
 		return nil
 	}
 	srv := &smtpserver.Server{
-		Deliver: q.Submit, IDs: ids, NodeID: node, Record: events, Log: logs.Logger("smtp"), Auth: data.auth(),
+		Deliver: q.Submit, IDs: ids, NodeID: node, Record: records, Log: logs.Logger("smtp"), Auth: data.auth(),
 		Options: smtpserver.Options{Hostname: f.Hostname, RelayHosts: f.RelayFrom, TLS: data.tls},
 		Policy:  smtpserver.Policy{Received: data.received},
 		Trace:   smtpserver.TraceTo(&inbound),
@@ -123,7 +126,7 @@ func serve(ctx context.Context, f *flags, logs *logfilter.Filter, ready func(a a
 	}
 	egress["xfer"] = transfers
 	api, err := httpapi.New(httpapi.Config{
-		Queue: q, Xfer: transfers, Outbound: &outbound, Inbound: &inbound, Update: store.Update, Hostname: f.Hostname, Trusted: trusted, Auth: data.auth(), Throttles: data.throttles, Log: logs.Logger("http"),
+		Queue: q, Activity: activity, Xfer: transfers, Outbound: &outbound, Inbound: &inbound, Update: store.Update, Hostname: f.Hostname, Trusted: trusted, Auth: data.auth(), Throttles: data.throttles, Log: logs.Logger("http"),
 		NodeID: node, Answers: answers, SetLogFilter: logs.Set, Reload: data.reload, Compact: compact(store),
 		Trouble: func() httpapi.Trouble {
 			t := httpapi.TroubleOf(store.Err(), logFull(), q.Overloaded())
@@ -141,6 +144,7 @@ func serve(ctx context.Context, f *flags, logs *logfilter.Filter, ready func(a a
 	if err := reg.Register(collectors(q, store, events, srv, api, smtp, router, metrics.NewProcess())...); err != nil {
 		return err
 	}
+	dashboard.Mount(api)
 	api.Handle("GET", "/metrics", reg.Text())
 	api.Handle("GET", "/metrics.json", reg.JSON())
 	profiles(api)

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/mtakit/mtakit"
@@ -53,6 +54,7 @@ func (a *API) history(w http.ResponseWriter, r *http.Request) {
 type failureClass struct {
 	Kind   mtakit.Kind  `json:"kind"`
 	Class  mtakit.Class `json:"class"`
+	Code   int          `json:"code"`
 	Groups int          `json:"groups"`
 	Count  int64        `json:"count"`
 	Trend  []int64      `json:"trend"`
@@ -115,6 +117,13 @@ func (a *API) listFailures(w http.ResponseWriter, r *http.Request) {
 	}
 	params := r.URL.Query()
 	filter := queue.FailureFilter{Class: mtakit.Class(params.Get("class")), Kind: mtakit.Kind(params.Get("kind")), Site: params.Get("site"), Queue: params.Get("queue")}
+	if s := params.Get("code"); s != "" {
+		var err error
+		if filter.Code, err = strconv.Atoi(s); err != nil || filter.Code < 1 {
+			badQuery(w, "code", "expected a number")
+			return
+		}
+	}
 	var reply struct {
 		Now     timestamp      `json:"now"`
 		Classes []failureClass `json:"classes"`
@@ -124,7 +133,7 @@ func (a *API) listFailures(w http.ResponseWriter, r *http.Request) {
 	}
 	reply.Now = timestamp(a.cfg.Now())
 	reply.Classes = entries(a.cfg.Activity.FailureClasses(), func(c *queue.FailureClass) failureClass {
-		return failureClass{c.Kind, classOf(c.Class), c.Groups, c.Count, c.Trend}
+		return failureClass{c.Kind, classOf(c.Class), c.Code, c.Groups, c.Count, c.Trend}
 	})
 	groups, total := a.cfg.Activity.FailureGroups(filter, limit)
 	reply.Total = total

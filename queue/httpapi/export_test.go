@@ -2,10 +2,13 @@ package httpapi
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/mtakit/mtakit"
 )
 
 // Routes lists the endpoints that the API itself has.
@@ -71,3 +74,11 @@ func RequestFields(*API) map[string]Fields {
 	}
 	return all
 }
+
+// ParseClientTrace reads the first frame of a client of trace-smtp-client; Wants is its filter.
+func ParseClientTrace(b []byte) (r ClientTraceRequest, err error) {
+	err = json.Unmarshal(b, &r)
+	return r, err
+}
+
+func Wants(r *ClientTraceRequest, e *mtakit.TraceEvent) bool { return r.wants(e) }

@@ -1,12 +1,11 @@
 package httpapi
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
-	"net"
+	"maps"
 	"net/http"
-	"net/netip"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -17,9 +16,11 @@ import (
 )
 
 const (
-	traceFirst = 10 * time.Second // for the client to say what it wants
-	traceWrite = 30 * time.Second // for the client to take an event
-	traceLimit = 64 << 10         // of what it says
+	traceClients = 64               // at once, for each direction
+	traceFirst   = 10 * time.Second // for the client to say what it wants
+	traceWrite   = 10 * time.Minute // for the client to take an event: somebody may be reading
+	traceLast    = 5 * time.Second  // for the client to take what is left at the end
+	traceLimit   = 64 << 10         // of what it says
 )
 
 func (a *API) routesTracing() {
@@ -39,68 +40,6 @@ func (a *API) routesTracing() {
 	}
 }
 
-// ClientTraceRequest is the first frame of a client of trace-smtp-client. An empty list matches everything, and so does a list of a property that a
-// session has not got, or not yet.
-type ClientTraceRequest struct {
-	Campaign      []string        `json:"campaign"`
-	Tenant        []string        `json:"tenant"`
-	Domain        []string        `json:"domain"`
-	RoutingDomain []string        `json:"routing_domain"`
-	EgressPool    []string        `json:"egress_pool"`
-	EgressSource  []string        `json:"egress_source"`
-	MXHost        []string        `json:"mx_host"`
-	MailFrom      []string        `json:"mail_from"`
-	RcptTo        []string        `json:"rcpt_to"`
-	ReadyQueue    []string        `json:"ready_queue"`
-	SourceAddr    mtakit.Prefixes `json:"source_addr"`
-	MXAddr        mtakit.Prefixes `json:"mx_addr"`
-	Terse         bool            `json:"terse,omitempty"` // of what has several lines, only the first one and the size
-}
-
-func (r *ClientTraceRequest) wants(e *mtakit.TraceEvent) bool {
-	for _, f := range [...]struct {
-		key  string
-		want []string
-	}{
-		{"campaign", r.Campaign}, {"tenant", r.Tenant}, {"domain", r.Domain}, {"routing_domain", r.RoutingDomain}, {"egress_pool", r.EgressPool},
-		{"egress_source", r.EgressSource}, {"mx_host", r.MXHost}, {"sender", r.MailFrom}, {"ready_queue_name", r.ReadyQueue},
-	} {
-		if has, ok := e.Meta[f.key].(string); ok && len(f.want) > 0 && !slices.Contains(f.want, has) {
-			return false
-		}
-	}
-	if to, ok := e.Meta["recipient"].([]string); ok && len(r.RcptTo) > 0 && !slices.ContainsFunc(to, func(s string) bool { return slices.Contains(r.RcptTo, s) }) {
-		return false
-	}
-	return within(r.SourceAddr, e.Meta["source_address"]) && within(r.MXAddr, e.Meta["mx_address"])
-}
-
-// ServerTraceRequest is the first frame of a client of trace-smtp-server.
-type ServerTraceRequest struct {
-	SourceAddr mtakit.Prefixes `json:"source_addr"` // of the peer; empty is all
-	Terse      bool            `json:"terse,omitempty"`
-}
-
-func (r *ServerTraceRequest) wants(e *mtakit.TraceEvent) bool {
-	return within(r.SourceAddr, e.Meta["received_from"])
-}
-
-// within says whether an address, with its port or without, is in one of the networks. What is no address is.
-func within(networks mtakit.Prefixes, address any) bool {
-	s, ok := address.(string)
-	if !ok || len(networks) == 0 {
-		return true
-	}
-	if host, _, err := net.SplitHostPort(s); err == nil {
-		s = host
-	}
-	addr, err := netip.ParseAddr(s)
-	if err != nil {
-		return true
-	}
-	return networks.Contains(addr.Unmap())
-}
-
 // traceView is what one client wants to see.
 type traceView struct {
 	wants   func(*mtakit.TraceEvent) bool
@@ -111,7 +50,14 @@ type traceView struct {
 // tracing serves a websocket: the client says what it wants in one text frame, and gets one for each event. KumoMTA's kcli takes any other frame for an
 // error, so there are no pings, and the end is that of the connection.
 func (a *API) tracing(t *mtakit.Traces, parse func([]byte) (traceView, error)) http.Handler {
+	var clients atomic.Int32
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if n := clients.Add(1); n > traceClients {
+			clients.Add(-1)
+			problem(w, http.StatusServiceUnavailable, "%d clients watch already", traceClients)
+			return
+		}
+		defer clients.Add(-1)
 		// Watched before the client can do anything that it wants to see; what it wants is known later.
 		var view atomic.Pointer[traceView]
 		wants := func(e *mtakit.TraceEvent) bool {
@@ -138,14 +84,23 @@ func (a *API) tracing(t *mtakit.Traces, parse func([]byte) (traceView, error)) h
 			return
 		}
 		view.Store(&v)
-		ctx := c.CloseRead(r.Context())
+		ctx, cancel := context.WithCancel(c.CloseRead(r.Context()))
+		defer cancel()
+		go func() {
+			select {
+			case <-watch.Done():
+				time.AfterFunc(traceLast, cancel)
+			case <-ctx.Done():
+			}
+		}()
 		for {
 			e, err := watch.Next(ctx)
 			if err != nil {
 				return
 			}
 			if e.Meta == nil || wants(e) { // it may be from before the client had its say
-				if v.send(ctx, c, e) != nil {
+				if err := v.send(ctx, c, e); err != nil {
+					a.cfg.Log.Debug("a trace ended", "err", err)
 					return
 				}
 			}
@@ -154,17 +109,55 @@ func (a *API) tracing(t *mtakit.Traces, parse func([]byte) (traceView, error)) h
 }
 
 func (v *traceView) send(ctx context.Context, c *websocket.Conn, e *mtakit.TraceEvent) error {
-	b, err := json.Marshal(struct {
-		Meta    map[string]any `json:"conn_meta"`
-		Payload any            `json:"payload"`
-		When    time.Time      `json:"when"`
-	}{e.Meta, v.payload(e), e.Time.UTC()})
-	if err != nil {
-		return err
+	b, err := v.frame(e)
+	if err != nil { // a policy has put something into it that is no JSON
+		if b, err = v.frame(presentable(e)); err != nil {
+			return err
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, traceWrite)
 	defer cancel()
 	return c.Write(ctx, websocket.MessageText, b)
+}
+
+// frame is the JSON of an event.
+func (v *traceView) frame(e *mtakit.TraceEvent) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(struct {
+		Meta    map[string]any `json:"conn_meta"`
+		Payload any            `json:"payload"`
+		When    timestamp      `json:"when"`
+	}{e.Meta, v.payload(e), timestamp(e.Time)})
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
+}
+
+// presentable is e with null for what has no JSON form.
+func presentable(e *mtakit.TraceEvent) *mtakit.TraceEvent {
+	p := *e
+	p.Meta, p.Result = jsonableMap(e.Meta), jsonable(e.Result)
+	if e.Disposition != nil {
+		d := *e.Disposition
+		d.Meta, p.Disposition = jsonableMap(d.Meta), &d
+	}
+	return &p
+}
+
+func jsonableMap(m map[string]any) map[string]any {
+	m = maps.Clone(m)
+	for key, v := range m {
+		m[key] = jsonable(v)
+	}
+	return m
+}
+
+// jsonable is v, or nil if v has no JSON form.
+func jsonable(v any) any {
+	if _, err := json.Marshal(v); err != nil {
+		return nil
+	}
+	return v
 }
 
 // payload is an event as KumoMTA's enum has it.
@@ -185,7 +178,7 @@ func (v *traceView) payload(e *mtakit.TraceEvent) any {
 		if e.Err != nil {
 			text = e.Err.Error()
 		}
-		return map[string]any{kind: map[string]any{"name": e.Text, "result": jsonable(e.Result), "error": text}}
+		return map[string]any{kind: map[string]any{"name": e.Text, "result": e.Result, "error": text}}
 	case mtakit.TraceDisposition:
 		d := e.Disposition
 		meta := d.Meta
@@ -198,14 +191,6 @@ func (v *traceView) payload(e *mtakit.TraceEvent) any {
 		}}
 	}
 	return kind
-}
-
-// jsonable is v, or null if v is a type that has no JSON form.
-func jsonable(v any) any {
-	if _, err := json.Marshal(v); err != nil {
-		return nil
-	}
-	return v
 }
 
 // oneOrMany is how records have recipients.

@@ -1,0 +1,365 @@
+package dashboard_test
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mtakit/mtakit"
+	"github.com/mtakit/mtakit/queue/httpapi"
+)
+
+var screenshots = flag.String("screenshots", "", "a directory for pictures of the page")
+
+// keep saves a picture for those who want to look.
+func keep(t *testing.T, p *tab, name string) {
+	t.Helper()
+	if *screenshots == "" {
+		return
+	}
+	if err := os.MkdirAll(*screenshots, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(*screenshots, name+".png"), p.shot(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func noProblems(t *testing.T, p *tab) {
+	t.Helper()
+	for _, s := range p.clean() {
+		if strings.Contains(s, "404") && strings.Contains(s, "/explain/v1") { // which this server does not have
+			continue
+		}
+		t.Errorf("the browser complains: %s", s)
+	}
+}
+
+// view goes to a view and waits until there is what it shows.
+func (p *tab) view(s *station, view string) {
+	p.t.Helper()
+	p.goTo(s.url + "/#/" + view)
+	p.wait(fmt.Sprintf(`document.querySelector("main").dataset.view === %q && document.querySelector("main .panel") && !document.querySelector("main > .skeleton")`, strings.Split(view, "?")[0]))
+}
+
+// TestPage is about what needs one MTA and one browser, which take their time to start.
+func TestPage(t *testing.T) {
+	c := start(t)
+	s := newStation(t, nil)
+
+	// In both colours, at the width of a desktop and a phone, nothing is wrong, and nothing is wider than the screen.
+	t.Run("views", func(t *testing.T) {
+		for _, size := range [][2]int{{1440, 1000}, {390, 844}} {
+			for _, colours := range []string{"light", "dark"} {
+				p := c.open(t, size[0], size[1], colours)
+				for _, view := range []string{"overview", "queues", "queues?kind=ready", "failures", "rules", "sources", "trace", "explain"} {
+					p.view(s, view)
+					if over := p.eval(`document.documentElement.scrollWidth - innerWidth`).(float64); over > 0 {
+						t.Errorf("%s at %d: %v wider than the screen", view, size[0], over)
+					}
+					noProblems(t, p)
+					keep(t, p, fmt.Sprintf("%s-%d-%s", strings.ReplaceAll(view, "?kind=", "-"), size[0], colours))
+				}
+			}
+		}
+	})
+
+	t.Run("search", func(t *testing.T) {
+		p := c.open(t, 1200, 800, "light")
+		p.view(s, "overview")
+		p.key("/") // there is no search here: it is that of the queues
+		p.wait(`document.activeElement.type === "search"`)
+		p.typeText("TENANT3@D1")
+		p.wait(`[...document.querySelectorAll("main tbody .name")].length === 3 && [...document.querySelectorAll("main tbody .name")].every((n) => n.textContent.startsWith("tenant3@d1"))`)
+		p.wait(`location.hash === "#/queues?q=TENANT3%40D1" && document.activeElement.type === "search" && document.querySelector("main .note").textContent === "3 matches"`)
+		p.eval(`document.activeElement.select()`)
+		p.typeText("no such queue")
+		p.wait(`document.querySelector("main .empty")?.textContent.includes("no such queue")`)
+		p.eval(`document.activeElement.select()`)
+		p.typeText("autumn")
+		p.wait(`document.querySelectorAll("main tbody tr").length > 4`)
+		p.click(`th:nth-child(5) .sort`)
+		p.wait(`document.querySelector("th[aria-sort]")?.textContent.includes("Due") && document.querySelector("main tbody .name").textContent === "autumn:shop@slow.example"`)
+		noProblems(t, p)
+	})
+
+	t.Run("keyboard", func(t *testing.T) {
+		p := c.open(t, 1200, 800, "dark")
+		p.view(s, "overview")
+		p.key("2")
+		p.wait(`location.hash === "#/queues" && document.querySelectorAll("main tbody tr").length === 50`)
+		p.key("j")
+		p.key("j")
+		p.wait(`document.activeElement.textContent === document.querySelectorAll("main tbody .name")[1].textContent`)
+		name := p.eval(`document.activeElement.textContent`).(string)
+		p.key("Enter")
+		p.wait(`document.querySelector("dialog.drawer[open] h2")?.textContent === ` + fmt.Sprintf("%q", name))
+		p.wait(`document.querySelector("dialog.drawer .callout").textContent.includes("Ready queue full") && document.querySelector("dialog.drawer .callout").textContent.includes("waits for room in ip-198-51-100-")`)
+		p.wait(`document.querySelectorAll("dialog.drawer table tbody tr").length >= 2`)
+		if p.eval(`document.querySelector("dialog.drawer").contains(document.activeElement)`) != true {
+			t.Error("the focus is not in the dialog")
+		}
+		keep(t, p, "detail-scheduled")
+		p.eval(`document.querySelector("dialog.drawer tbody a").focus()`)
+		p.key("Enter")
+		p.wait(`document.querySelector("dialog.drawer .eyebrow").textContent === "Ready queue" && document.querySelectorAll("dialog.drawer .facts div").length > 5`)
+		keep(t, p, "detail-ready")
+		p.key("Escape")
+		p.wait(`!document.querySelector("dialog[open]") && !location.hash.includes("open=")`)
+		p.wait(fmt.Sprintf(`document.activeElement.textContent === %q`, name))
+		p.key("?")
+		p.wait(`document.querySelector("dialog.modal kbd")`)
+		p.key("Escape")
+		p.wait(`!document.querySelector("dialog[open]")`)
+		p.key("1")
+		p.wait(`document.querySelector(".plot")`)
+		p.eval(`document.querySelector(".plot").focus()`)
+		p.key("ArrowLeft")
+		p.wait(`document.querySelector(".plot .tip dd").textContent.includes("/s") && document.querySelector(".chart p").textContent.includes("per second")`)
+		keep(t, p, "chart")
+		p.key("t")
+		p.wait(`document.documentElement.dataset.theme === "light"`)
+		noProblems(t, p)
+	})
+
+	// Names and answers are text, whatever they look like.
+	t.Run("hostile", func(t *testing.T) {
+		p := c.open(t, 1200, 900, "light")
+		p.do("Page.addScriptToEvaluateOnNewDocument", map[string]any{"source": `window.alert = () => { window.fooled = true }`}, nil)
+		p.view(s, "queues?q=%3CIMG")
+		shown := fmt.Sprintf(`[...document.querySelectorAll(".name, h2")].some((n) => n.textContent === %q)`, hostile)
+		p.wait(shown)
+		p.key("j")
+		p.key("Enter")
+		p.wait(fmt.Sprintf(`document.querySelector("dialog.drawer h2").textContent === %q`, hostile))
+		p.wait(fmt.Sprintf(`document.querySelector("dialog.drawer .events").textContent.includes(%q)`, hostileAnswer))
+		keep(t, p, "hostile")
+		p.view(s, "failures")
+		p.wait(fmt.Sprintf(`document.querySelector("main").textContent.includes(%q)`, hostileAnswer))
+		if p.eval(`window.fooled === true || document.querySelectorAll("img, main script, dialog script, main b[onmouseover], main u").length > 0`) == true {
+			t.Error("what should be text has become markup")
+		}
+		noProblems(t, p)
+	})
+
+	t.Run("rules", func(t *testing.T) {
+		p := c.open(t, 1200, 900, "light")
+		p.view(s, "queues?q=tenant5%40d5.")
+		p.click("main tbody a")
+		p.wait(`document.querySelector("dialog.drawer .buttons .btn")`)
+		p.click("dialog.drawer .buttons .btn")
+		p.wait(`document.activeElement.name === "reason"`)
+		p.typeText("incident <7>")
+		keep(t, p, "suspend")
+		p.key("Enter")
+		p.wait(`document.querySelector("dialog.drawer .callout.warn")?.textContent.includes("Suspended: incident <7>")`)
+		if rules := s.queue.Suspensions(); len(rules) != 1 || rules[0].Match.QueueNames[0] != "tenant5@d5.example" || rules[0].Reason != "incident <7>" {
+			t.Errorf("suspended: %+v", rules)
+		}
+		p.key("Escape")
+		p.key("4") // at once: the dialog is still closing
+		p.wait(`document.querySelectorAll("main .panel")[1]?.textContent.includes("tenant5@d5.example")`)
+		keep(t, p, "rules-filled")
+		p.click(`main .panel:nth-of-type(2) tbody .btn`)
+		p.wait(`document.querySelector("main .panel:nth-of-type(2)").textContent.includes("No scheduled queue is suspended")`)
+		if rules := s.queue.Suspensions(); len(rules) != 0 {
+			t.Errorf("still suspended: %+v", rules)
+		}
+
+		// A bounce is for what was said, never by mistake for all.
+		p.click(`main .panel:nth-of-type(1) header .btn`)
+		p.wait(`document.querySelector("dialog.modal [name=domain]")`)
+		p.eval(`document.querySelector("[name=reason]").focus()`)
+		p.typeText("spam run")
+		p.key("Enter")
+		p.wait(`document.querySelector("dialog.modal .error").textContent.startsWith("Say which queues")`)
+		keep(t, p, "bounce")
+		if rules := s.queue.Bounces(); len(rules) != 0 {
+			t.Fatalf("bounced: %+v", rules)
+		}
+		p.eval(`document.querySelector("[name=domain]").focus()`)
+		p.typeText("d7.example")
+		p.key("Enter")
+		p.wait(`document.querySelector("main .panel:nth-of-type(1) tbody td.r")?.textContent === "1"`)
+		if rules := s.queue.Bounces(); len(rules) != 1 || *rules[0].Match.Domain != "d7.example" || rules[0].Match.Tenant != nil {
+			t.Errorf("bounced: %+v", rules)
+		}
+		p.click(`main .panel:nth-of-type(1) tbody .btn`)
+		p.wait(`document.querySelector("main .panel:nth-of-type(1)").textContent.includes("Nothing is being bounced")`)
+
+		p.click(`main .panel:nth-of-type(3) header .btn`)
+		p.wait(`document.activeElement.name === "name"`)
+		p.typeText("ip-198-51-100-7->mx.slow.example@smtp_client")
+		p.eval(`document.querySelector("[name=reason]").focus()`)
+		p.typeText("their wish")
+		p.key("Enter")
+		p.wait(`document.querySelector("main .panel:nth-of-type(3)").textContent.includes("their wish")`)
+		p.click(`main .panel:nth-of-type(3) tbody .btn`)
+		p.wait(`document.querySelector("main .panel:nth-of-type(3)").textContent.includes("No ready queue is suspended")`)
+		if rules := s.queue.ReadySuspensions(); len(rules) != 0 {
+			t.Errorf("still suspended: %+v", rules)
+		}
+		noProblems(t, p)
+	})
+
+	t.Run("failures", func(t *testing.T) {
+		p := c.open(t, 1200, 900, "dark")
+		p.view(s, "failures")
+		p.eval(`[...document.querySelectorAll("main tbody a")].find((a) => a.textContent === "InvalidRecipient").click()`)
+		p.wait(`document.querySelectorAll(".chip").length === 2 && [...document.querySelectorAll("main .panel:nth-of-type(2) tbody tr")].every((r) => r.textContent.includes("nobody.example"))`)
+		p.click(".chip")
+		p.wait(`document.querySelectorAll(".chip").length === 1 && !location.hash.includes("class=")`)
+		noProblems(t, p)
+	})
+
+	t.Run("trace", func(t *testing.T) {
+		p := c.open(t, 1200, 900, "dark")
+		p.view(s, "trace?ready_queue=ip-198-51-100-7-%3Emx.busy.example%40smtp_client")
+		p.wait(`document.querySelector(".trace .note").textContent.startsWith("Listening")`)
+		for deadline := time.Now().Add(20 * time.Second); !s.outbound.Watched(); {
+			if time.Now().After(deadline) {
+				t.Fatal("nobody watches")
+			}
+			runtime.Gosched()
+		}
+		s.talk()
+		p.wait(`document.querySelector(".log").lastChild.textContent.includes("closed")`)
+		p.wait(fmt.Sprintf(`[...document.querySelectorAll(".log .c4 .said")].some((n) => n.textContent.includes(%q)) && !document.querySelector(".log script, .log b")`, hostileAnswer))
+		keep(t, p, "trace-live")
+		p.click(".trace .actions .btn:last-child")
+		p.wait(`document.querySelector(".trace .note").textContent === "Stopped"`)
+		noProblems(t, p)
+	})
+
+	// The last: the server goes away.
+	t.Run("stopped", func(t *testing.T) {
+		p := c.open(t, 1200, 900, "light")
+		p.view(s, "overview")
+		p.wait(`document.querySelector("#pulse").textContent === "Live" && document.querySelector("#banner").hidden`)
+		s.server.CloseClientConnections()
+		s.server.Close()
+		p.wait(`!document.querySelector("#banner").hidden && document.querySelector("#pulse").textContent === "No answer" && document.querySelector(".tile .big")`)
+		keep(t, p, "stopped")
+		p.goTo(s.url + "/#/sources") // a view that has shown nothing yet
+		p.wait(`document.querySelector("main .problem.away") && document.querySelector("main .btn").textContent === "Try again"`)
+	})
+}
+
+// What a server does not have or does not permit is missing on the page, and it says so.
+func TestLess(t *testing.T) {
+	c := start(t)
+	s := newStation(t, func(cfg *httpapi.Config) {
+		cfg.Activity = nil
+		cfg.Permit = func(ctx context.Context, a *httpapi.Access) (httpapi.Permission, error) {
+			if strings.HasPrefix(a.Path, "/api/admin/rules") {
+				return httpapi.Denied, nil
+			}
+			return httpapi.DefaultPermit(ctx, a)
+		}
+	})
+	p := c.open(t, 1200, 900, "light")
+	p.view(s, "overview")
+	p.wait(`document.querySelectorAll("main .tile").length === 3`)
+	p.wait(`document.body.innerText.includes("This server has no endpoint for history.") && document.body.innerText.includes("This server has no endpoint for failures.")`)
+	p.wait(`document.body.innerText.includes("You are not permitted to see rules.")`)
+	keep(t, p, "less")
+	p.goTo(s.url + "/#/rules")
+	p.wait(`document.querySelector("main .problem.denied")`)
+}
+
+type users map[string]string
+
+func (u users) Authenticate(_ context.Context, _, authn, password string) (*mtakit.Identity, error) {
+	if password == "" || u[authn] != password {
+		return nil, mtakit.ErrBadCredentials
+	}
+	return &mtakit.Identity{Authn: authn, Authz: authn}, nil
+}
+
+// Who is not trusted is asked for a password by the browser, which then gives it to the endpoints, too.
+func TestPassword(t *testing.T) {
+	c := start(t)
+	s := newStation(t, func(cfg *httpapi.Config) {
+		cfg.Trusted, cfg.Auth = mtakit.Prefixes{}, users{"ann": "secret"}
+		cfg.Permit = func(_ context.Context, a *httpapi.Access) (httpapi.Permission, error) {
+			if len(a.Auth.Identities) > 0 {
+				return httpapi.Allowed, nil
+			}
+			return httpapi.NotPermitted, nil
+		}
+	})
+	p := c.open(t, 1200, 900, "light")
+	p.do("Fetch.enable", map[string]any{"handleAuthRequests": true}, nil)
+	p.goTo(s.url + "/")
+	p.wait(`document.body?.innerText.includes("not permitted GET on http_listener/")`)
+	p.basic = "ann:secret"
+	p.goTo("about:blank")
+	p.goTo(s.url + "/#/queues")
+	p.wait(`document.querySelectorAll("main tbody tr").length === 50`)
+}
+
+func get(t *testing.T, s *station, path string, header ...string) *http.Response {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), "GET", s.url+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { resp.Body.Close() })
+	return resp
+}
+
+// The headers keep out what is not ours, and files are sent once.
+func TestFiles(t *testing.T) {
+	t.Parallel()
+	s := newStation(t, nil)
+	files, err := filepath.Glob("static/*")
+	if err != nil || len(files) < 10 {
+		t.Fatal(files, err)
+	}
+	for _, f := range files {
+		path := "/dashboard/" + filepath.Base(f)
+		if path == "/dashboard/index.html" {
+			path = "/"
+		}
+		r := get(t, s, path)
+		tag := r.Header.Get("ETag")
+		if r.StatusCode != 200 || tag == "" || r.Header.Get("X-Content-Type-Options") != "nosniff" {
+			t.Errorf("%s: %d %v", path, r.StatusCode, r.Header)
+		}
+		policy := r.Header.Get("Content-Security-Policy")
+		if !strings.Contains(policy, "default-src 'none'; script-src 'self'; style-src 'self';") || strings.Contains(policy, "unsafe") || !strings.Contains(policy, "frame-ancestors 'none'") {
+			t.Errorf("%s: policy is %q", path, policy)
+		}
+		if again := get(t, s, path, "If-None-Match", `"x", `+tag); again.StatusCode != 304 {
+			t.Errorf("%s: %d for those who have it", path, again.StatusCode)
+		}
+		if again := get(t, s, path, "If-None-Match", `W/"x"`); again.StatusCode != 200 {
+			t.Errorf("%s: %d for those who have another", path, again.StatusCode)
+		}
+		text, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, bad := range []string{"innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function", "style=", "onclick=", "<style", "http://", "https://"} {
+			for line := range strings.SplitSeq(string(text), "\n") {
+				if strings.Contains(line, bad) && !strings.Contains(line, "http://www.w3.org/2000/svg") {
+					t.Errorf("%s has %s: %s", f, bad, line)
+				}
+			}
+		}
+	}
+}
