@@ -40,6 +40,7 @@ type Session struct {
 	ids     []byte // of receive
 	hangup  bool   // after the reply that was put
 	authing bool   // the line that is read is an answer of AUTH
+	hiding  bool   // the trace is within a line that holds a secret
 	errors  int    // 5xx since the last message that was accepted
 	junk    int    // commands since then that led nowhere
 	taken   int    // recipients, in all

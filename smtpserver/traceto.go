@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"log/slog"
 	"maps"
+	"strings"
 
 	"github.com/mtakit/mtakit"
 )
@@ -54,9 +55,11 @@ func TraceTo(t *mtakit.Traces) func(*Session) *Trace {
 // hidden stands for what is not shown.
 const hidden = "[hidden]\r\n"
 
-// withoutSecrets is what was read, for those who watch. begun is the beginning of the line that b continues.
+// withoutSecrets is what was read, for those who watch. begun is the beginning of the line that b continues, unless it was too long to be kept.
 func (s *Session) withoutSecrets(begun, b []byte) []byte {
-	if s.authing {
+	ends := bytes.HasSuffix(b, []byte("\n"))
+	if s.hiding || s.authing {
+		s.hiding = !ends
 		return []byte(hidden)
 	}
 	if !mayHoldAuth(begun, b) {
@@ -66,6 +69,7 @@ func (s *Session) withoutSecrets(begun, b []byte) []byte {
 	for at := 0; at < len(all); {
 		line, rest, _ := bytes.Cut(all[at:], []byte("\n"))
 		if n := authCommand(line); n > 0 { // what follows in the same piece may be an answer to a challenge
+			s.hiding = !ends
 			shown := append(bytes.Clone(all[:at+n]), ' ')
 			return append(shown[min(len(begun), len(shown)):], hidden...)
 		}
@@ -81,12 +85,28 @@ func mayHoldAuth(begun, b []byte) bool {
 
 // authCommand is the length of a line's "AUTH MECHANISM", 0 if it is another line.
 func authCommand(line []byte) int {
-	fields := bytes.Fields(line)
-	if len(fields) == 0 || !bytes.EqualFold(fields[0], []byte("AUTH")) {
+	verb := bytes.TrimLeft(line, " \t")
+	rest, ok := cutFold(verb, "AUTH")
+	if !ok {
 		return 0
 	}
-	if len(fields) == 1 {
-		return bytes.Index(line, fields[0]) + len(fields[0])
+	arg := bytes.TrimLeft(rest, " \t\r")
+	if len(arg) == len(rest) && len(rest) > 0 { // a longer word
+		return 0
 	}
-	return bytes.Index(line, fields[0]) + len(fields[0]) + bytes.Index(line[bytes.Index(line, fields[0])+len(fields[0]):], fields[1]) + len(fields[1])
+	end := bytes.IndexAny(arg, " \t\r")
+	if end < 0 {
+		end = len(arg)
+	}
+	if end == 0 {
+		return len(line) - len(rest)
+	}
+	return len(line) - len(arg) + end
+}
+
+func cutFold(b []byte, prefix string) (rest []byte, ok bool) {
+	if len(b) < len(prefix) || !strings.EqualFold(string(b[:len(prefix)]), prefix) {
+		return b, false
+	}
+	return b[len(prefix):], true
 }
