@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Text is the handler of /metrics. The parameter prefix is put before each name. gzip and deflate are used, at their fastest,
@@ -50,16 +51,21 @@ func (r *Registry) serve(w http.ResponseWriter, req *http.Request, contentType s
 		return
 	}
 	// An error is the client's going away; there is nobody to tell.
-	if write(&prompt{out: out, to: http.NewResponseController(w)}) == nil {
-		out.Close()
+	to := http.NewResponseController(w)
+	if write(&prompt{out: out, to: to}) == nil && out.Close() == nil {
+		to.SetWriteDeadline(time.Time{}) // the connection may be used again
 	}
 }
+
+// stall is how long a client may leave a chunk unread.
+const stall = 30 * time.Second
 
 type plain struct{ io.Writer }
 
 func (plain) Close() error { return nil }
 
-// prompt sends the first chunk on its way at once; later ones go as buffers fill up.
+// prompt sends the first chunk on its way at once; later ones go as buffers fill up. A client that stops reading is given up: it would keep the memory
+// of a scrape for ever.
 type prompt struct {
 	out  io.Writer
 	to   *http.ResponseController
@@ -67,6 +73,7 @@ type prompt struct {
 }
 
 func (p *prompt) Write(b []byte) (int, error) {
+	p.to.SetWriteDeadline(time.Now().Add(stall)) // where that is not supported, the server has to see to it
 	n, err := p.out.Write(b)
 	if p.sent || err != nil {
 		return n, err

@@ -6,7 +6,15 @@
 //	http.Handle("GET /metrics.json", reg.JSON())
 //
 // A scrape is written as it is collected: the first byte leaves before the first queue is looked at, and a million series
-// take no more memory than one. So a scrape is no snapshot; each series is read at its own moment.
+// take no more memory here than one. So a scrape is no snapshot; each series is read at its own moment. Collectors must not gather either:
+// a [mtakit.MetricFamily] that may have many series is Streamed, and gives them a few at a time. A client that leaves a chunk unread for
+// half a minute is given up.
+//
+// # Pruning
+//
+// What a Collector no longer has is no longer shown; nothing is remembered here. As with KumoMTA, series of queues, and those by provider,
+// begin again at zero when their queue comes back, and sums by protocol live as long as the process. A quiet series is not a vanished one: a
+// family with labels and Streamed always has its HELP and TYPE, others are left out while they have no series.
 //
 // # The text form
 //

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"runtime"
+	"runtime/debug"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -167,12 +168,14 @@ func TestAllocs(t *testing.T) {
 	}
 }
 
-// BenchmarkWaiting is what a waiting message and a waiting queue cost in memory.
+// BenchmarkWaiting is what a waiting message and a waiting queue cost in memory, and how the garbage collector bears them: how long a cycle takes, on all
+// processors at once, and how long the world stands still for it.
 func BenchmarkWaiting(b *testing.B) {
 	const n = 1_000_000
 	for _, queues := range []int{1000, n} {
 		b.Run(fmt.Sprintf("queues=%d", queues), func(b *testing.B) {
 			var before, after runtime.MemStats
+			var cycle, pause time.Duration
 			for b.Loop() {
 				spool := &noSpool{}
 				src := &mtakit.IDSource{}
@@ -199,11 +202,22 @@ func BenchmarkWaiting(b *testing.B) {
 				if c := q.Census(); c.Waiting != n {
 					b.Fatalf("%+v", c)
 				}
+				spool.scan, names = nil, nil
+				var stats debug.GCStats
+				for range 5 {
+					start := time.Now()
+					runtime.GC()
+					cycle = max(cycle, time.Since(start))
+					debug.ReadGCStats(&stats)
+					pause = max(pause, stats.Pause[0])
+				}
 				cancel()
 				<-done
 			}
 			b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/float64(n), "B/message")
 			b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/float64(queues), "B/queue")
+			b.ReportMetric(float64(cycle.Microseconds())/1000, "ms-GC-cycle")
+			b.ReportMetric(float64(pause.Microseconds()), "µs-GC-pause")
 		})
 	}
 }
