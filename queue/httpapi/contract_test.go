@@ -31,12 +31,14 @@ import (
 // is blocks that begin with == and one of
 //
 //	METHOD PATH              a request: header fields, an empty line, the body; then => and the status of the answer, its header fields, an empty line, its body.
-//	                         Without fields of its own, a request with a body has the Content-Type application/json
+//	                         Without fields of its own, a request with a body has the Content-Type application/json. An answer has the type that its
+//	                         body looks like, unless there is a field that says "none"
 //	inject FROM TO [due TIME] [meta KEY=VALUE …]
 //	reply DOMAIN STEP REPLY  what the peer of a domain says
 //	wait DOMAIN STEP TIME    how long the peer of a domain takes
 //	unresolvable DOMAIN      there is no site for a domain
 //	run TIME, restart
+//	trouble BITS             the httpapi.Trouble that there is from now on
 //	called                   what the rest of the process was asked to do since the last such block
 //	records                  the records since the last such block but for Reception and Delayed, one a line: kind, queue, site in brackets, response
 //
@@ -70,7 +72,8 @@ type contract struct {
 	api      *httpapi.API
 	known    map[string]string
 	recorded map[*mtakit.Record]bool // what was compared
-	called   []string                // what other parts of the process were asked to do
+	trouble  httpapi.Trouble
+	called   []string // what other parts of the process were asked to do
 }
 
 // memoryState keeps rules over a restart of the queue.
@@ -160,7 +163,8 @@ func (c *contract) start() {
 			}
 			return nil
 		},
-		Reload: func(context.Context) { call("reload") },
+		Reload:  func(context.Context) { call("reload") },
+		Trouble: func() httpapi.Trouble { return c.trouble },
 	})
 	if err != nil {
 		c.t.Fatal(err)
@@ -211,6 +215,12 @@ func (c *contract) block(words, rest []string) string {
 		c.mta.Peer(words[1]).Wait(words[2], c.duration(words[3]))
 	case "unresolvable":
 		c.mta.Unresolvable(words[1], true)
+	case "trouble":
+		bits, err := strconv.Atoi(words[1])
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		c.trouble = httpapi.Trouble(bits)
 	case "run":
 		c.mta.Run(c.duration(words[1]))
 	case "restart":
@@ -258,7 +268,7 @@ func (c *contract) exchange(words, rest []string) string {
 	if len(header) == 0 && body != "" {
 		header = http.Header{"Content-Type": {"application/json"}}
 	}
-	remote := header.Get("Remote")
+	sent, remote := body, header.Get("Remote")
 	header.Del("Remote")
 	resp := do(c.api, call{method: words[0], path: c.fill(words[1]), body: body, header: header, remote: remote})
 	c.mta.Settle()
@@ -267,6 +277,10 @@ func (c *contract) exchange(words, rest []string) string {
 		return fmt.Sprintf("status is %d, want %s; body is %s", resp.StatusCode, want, got)
 	}
 	header, want := c.split(rest[i+1:])
+	none := header.Get("Content-Type") == "none"
+	if none {
+		header.Del("Content-Type")
+	}
 	for k := range header {
 		if problem := c.text(k, header.Get(k), resp.Header.Get(k)); problem != "" {
 			return problem
@@ -277,7 +291,7 @@ func (c *contract) exchange(words, rest []string) string {
 	switch {
 	case isJSON:
 		kind = "application/json"
-	case want == "":
+	case want == "" || none:
 		kind = ""
 	}
 	if k := resp.Header.Get("Content-Type"); k != kind {
@@ -295,6 +309,10 @@ func (c *contract) exchange(words, rest []string) string {
 	}
 	if problem := c.value("", w, g); problem != "" {
 		return problem + "\nin " + got
+	}
+	if resp.StatusCode == http.StatusOK {
+		path, query, _ := strings.Cut(words[1], "?")
+		return described(words[0], path, query, sent, g)
 	}
 	return ""
 }
