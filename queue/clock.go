@@ -42,24 +42,32 @@ func newClock(wall func() time.Time, uptime func() time.Duration, log *slog.Logg
 
 // look returns the time by the wall clock, and by how many seconds this clock is behind it.
 func (c *clock) look() (wall time.Time, lag int64) {
-	wall, up := c.wall(), c.uptime()
-	ahead := int64(wall.Round(0).Sub(c.base) - up)
-	lag = c.lag.Load()
-	if d := ahead - c.ahead.Load(); lag == 0 && -int64(clockStep) < d && d < int64(clockStep) {
-		if d != 0 {
-			c.ahead.Store(ahead)
+	seen := c.ahead.Load() // before lag: adjust changes them the other way round
+	if c.lag.Load() == 0 {
+		wall, ahead := c.read()
+		if d := ahead - seen; -int64(clockStep) < d && d < int64(clockStep) {
+			if d != 0 {
+				c.ahead.CompareAndSwap(seen, ahead)
+			}
+			return wall, 0
 		}
-		return wall, 0
 	}
-	return wall, c.adjust(ahead, up)
+	return c.adjust()
+}
+
+func (c *clock) read() (wall time.Time, ahead int64) {
+	wall = c.wall()
+	return wall, int64(wall.Round(0).Sub(c.base) - c.uptime())
 }
 
 // adjust sees to steps and works the lag off.
-func (c *clock) adjust(ahead int64, up time.Duration) int64 {
+func (c *clock) adjust() (wall time.Time, lag int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	lag := c.lag.Load()
-	if step := time.Duration(ahead - c.ahead.Swap(ahead)); step.Abs() >= clockStep {
+	wall, ahead := c.read()
+	up := c.uptime()
+	lag = c.lag.Load()
+	if step := time.Duration(ahead - c.ahead.Load()); step.Abs() >= clockStep {
 		if lag == 0 {
 			c.settled = up
 		}
@@ -78,7 +86,8 @@ func (c *clock) adjust(ahead int64, up time.Duration) int64 {
 		}
 	}
 	c.lag.Store(lag)
-	return lag
+	c.ahead.Store(ahead)
+	return wall, lag
 }
 
 // now is the time by this clock.

@@ -72,6 +72,11 @@ func (q *Queue) feedOf(ctx context.Context, s *sched, c *conf) (*feed, error) {
 		f.ready = append(f.ready, r)
 		f.weights.add(e.Weight)
 	}
+	if len(f.ready) > 1 {
+		for _, r := range f.ready {
+			r.choice.Store(true)
+		}
+	}
 	f.simple = f.simple && len(f.ready) > 0
 	f.until = q.uptime() + max(life, time.Second)
 	s.shard.mu.Lock()

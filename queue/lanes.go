@@ -80,15 +80,26 @@ func (ls *lanes) stock(s *sched) (n, turn int) {
 	return 0, 1
 }
 
-// pushBack and pushFront put a message into the lane of its queue.
+// pushBack puts a message into the lane of its queue.
 func (ls *lanes) pushBack(it *item) {
 	ls.of(it.sched).q.pushBack(it)
 	ls.n++
 }
 
-func (ls *lanes) pushFront(it *item) {
-	ls.of(it.sched).q.pushFront(it)
+// untake undoes take: the message is at the front of its lane, and it is the lane's turn, unless others have had theirs meanwhile.
+func (ls *lanes) untake(it *item) {
+	l := ls.of(it.sched)
+	l.q.pushFront(it)
 	ls.n++
+	turns := &ls.level(l.priority).turns
+	switch n := turns.len(); l {
+	case turns.at(0):
+		l.credit++
+	case turns.at(n - 1):
+		turns.popBack()
+		turns.pushFront(l)
+		l.credit = 1
+	}
 }
 
 // take is the next message by priority and turn.

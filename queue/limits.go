@@ -24,12 +24,15 @@ func newLimits(p *mtakit.Path) *limits {
 	return l
 }
 
-func (l *limits) set(p *mtakit.Path) {
+// set puts those of p in force and says whether the rates of messages are others than before.
+func (l *limits) set(p *mtakit.Path) (changed bool) {
 	all := append([]mtakit.NamedLimit{{Name: "kumomta.connection_limit." + p.Name, Limit: p.ConnectionLimit}}, p.AdditionalConnectionLimits...)
 	slices.SortStableFunc(all, func(a, b mtakit.NamedLimit) int { return cmp.Compare(a.Limit.N, b.Limit.N) })
 	l.leases.Store(&all)
-	l.messages.Store(ratesOf("kumomta.max_message_rate."+p.Name, p.MaxMessageRate, p.AdditionalMessageRateThrottles))
+	rates := ratesOf("kumomta.max_message_rate."+p.Name, p.MaxMessageRate, p.AdditionalMessageRateThrottles)
+	old := l.messages.Swap(rates)
 	l.source.Store(ratesOf("kumomta.source_selection_rate."+p.Name+"."+p.Source.Name, p.SourceSelectionRate, p.AdditionalSourceSelectionRates))
+	return old == nil || !slices.Equal(*old, *rates)
 }
 
 // schedRateKey and connectionRateKey are the names under which rates are counted.

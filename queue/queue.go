@@ -326,7 +326,7 @@ func (q *Queue) stop() {
 
 // upkeep looks after memory, stuck sessions and what is no longer in use. It rests for longer when there is nothing to look after.
 func (q *Queue) upkeep(ctx context.Context) {
-	rest, reapAt := time.Minute, q.uptime()+time.Minute
+	rest, reapAt := time.Minute, q.uptime().Truncate(time.Minute)+time.Minute
 	if q.memory != nil {
 		rest = 3 * time.Second
 	}
@@ -336,14 +336,16 @@ func (q *Queue) upkeep(ctx context.Context) {
 		if owes := q.owed.remove(ctx, q.cfg.Spool); q.watch() || owes {
 			pause = 3 * time.Second
 		}
-		if up := q.uptime(); up >= reapAt {
-			reapAt = up + time.Minute
+		up := q.uptime()
+		if up >= reapAt {
+			reapAt = up.Truncate(time.Minute) + time.Minute
 			q.reapReady(q.cfg.ReadyIdle)
 			q.rules.prune()
 			if q.clock.stepped.Swap(false) {
 				q.resave()
 			}
 		}
+		pause = min(pause, reapAt-up)
 	}
 }
 

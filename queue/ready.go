@@ -34,7 +34,9 @@ type ready struct {
 	parked   []*session
 	sessions int // open or opening
 	closed   bool
-	shut     time.Duration // uptime; nothing comes in and no session is opened before
+	choice   atomic.Bool   // a queue that feeds it has other ready queues as well
+	shut     time.Duration // uptime; nothing comes in or out and no session is opened before
+	reopen   *time.Timer   // at the end of that
 	idleAt   time.Duration // uptime since which there has been neither message nor session
 
 	failures atomic.Int32 // consecutive, of connecting
@@ -153,11 +155,31 @@ func (r *ready) openLocked() bool {
 // shutLocked says whether the ready queue is shut for a while. It is called with mu held.
 func (r *ready) shutLocked() bool { return r.shut > 0 && r.q.uptime() < r.shut }
 
-// shutFor lets nothing in for a while: a rate would only send it back.
+// shutFor lets nothing in or out for a while that a rate asks for. What is in it keeps its place.
 func (r *ready) shutFor(d time.Duration) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.shut = r.q.uptime() + d
+	if r.reopen == nil {
+		r.reopen = time.AfterFunc(d, r.open)
+	} else {
+		r.reopen.Reset(d)
+	}
+}
+
+// open goes on when the ready queue is no longer shut.
+func (r *ready) open() {
+	r.mu.Lock()
+	var room []*sched
+	if !r.shutLocked() {
+		for r.lanes.n > 0 && r.openLocked() {
+		}
+		room = r.emptyRoom()
+	}
 	r.mu.Unlock()
+	for _, s := range room {
+		s.unblock()
+	}
 }
 
 // opensIn is how long it is worth to wait for room if nobody tells: until the ready queue is no longer shut, a minute at most.
@@ -170,9 +192,16 @@ func (r *ready) opensIn() time.Duration {
 	return min(time.Minute, r.shut-r.q.uptime())
 }
 
-// take is the next message, by turns; ok is false if there is none.
-func (r *ready) take() (it *item, ok bool) {
+// take is the next message to send, by turns; ok is false if there is none, or if the ready queue is shut.
+func (r *ready) take() (it *item, ok bool) { return r.takeOut(false) }
+
+// takeOut is take, also while the ready queue is shut if evenShut says so.
+func (r *ready) takeOut(evenShut bool) (it *item, ok bool) {
 	r.mu.Lock()
+	if !evenShut && r.shutLocked() {
+		r.mu.Unlock()
+		return nil, false
+	}
 	it, ok, room := r.takeLocked()
 	r.mu.Unlock()
 	for _, s := range room {
@@ -214,13 +243,77 @@ func (r *ready) emptyRoom() []*sched {
 func (r *ready) giveBack(it *item) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.closed || r.q.stopping.Load() || r.shutLocked() {
+	if r.closed || r.q.stopping.Load() {
 		return false
 	}
 	it.pass(ownedBySession, ownedByReady)
-	r.lanes.pushFront(it)
+	r.lanes.untake(it)
 	r.wakeLocked()
 	return true
+}
+
+// restock puts messages that were taken out and not sent back, in their order. Those whose queue has other sources to go by return to it instead, all but
+// the messages of one turn.
+func (r *ready) restock(all []*item) {
+	var back []*item
+	choice := make(map[*sched]bool)
+	for _, it := range all {
+		if _, known := choice[it.sched]; !known {
+			choice[it.sched] = it.sched.hasChoice()
+		}
+	}
+	r.mu.Lock()
+	for _, it := range all {
+		if n, turn := r.lanes.stock(it.sched); r.closed || r.q.stopping.Load() || choice[it.sched] && n >= turn {
+			back = append(back, it)
+			continue
+		}
+		it.pass(ownedBySession, ownedByReady)
+		r.lanes.pushBack(it)
+	}
+	r.mu.Unlock()
+	r.q.readmit(back...)
+}
+
+// letGo lets go of what the messages have in memory.
+func (r *ready) letGo() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lanes.filter(func(it *item) bool {
+		r.q.shrink(it)
+		return true
+	})
+}
+
+// expire ends the lives of messages that have become too old for their queues while r is shut.
+func (r *ready) expire() {
+	now := r.q.now()
+	for _, it := range r.pull(func(it *item) bool { return it.outlived(r.q.age(it, now)) }) {
+		if r.q.load(r.q.workCtx, it, ownedBySession) == nil || r.q.overdue(it, ownedBySession) {
+			continue
+		}
+		if !r.giveBack(it) { // it has an expiry time of its own
+			r.q.readmit(it)
+		}
+	}
+}
+
+// pull takes out of a ready queue that is shut what which says.
+func (r *ready) pull(which func(*item) bool) (out []*item) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.shutLocked() {
+		return nil
+	}
+	r.lanes.filter(func(it *item) bool {
+		if !which(it) {
+			return true
+		}
+		it.pass(ownedByReady, ownedBySession)
+		out = append(out, it)
+		return false
+	})
+	return out
 }
 
 // charge says that a message of s took another transaction.
@@ -255,7 +348,7 @@ func (r *ready) len() int {
 // drain takes everything out, for its new owner, who has it as if by a session.
 func (r *ready) drain() (all []*item) {
 	for {
-		it, ok := r.take()
+		it, ok := r.takeOut(true)
 		if !ok {
 			return all
 		}
@@ -309,7 +402,7 @@ func (r *ready) leave(s *session) {
 // park waits until there may be work; false means that there was none for the time given, or that ctx has ended.
 func (r *ready) park(ctx context.Context, s *session, d time.Duration) bool {
 	r.mu.Lock()
-	if r.lanes.n > 0 || r.q.stopping.Load() {
+	if r.lanes.n > 0 && !r.shutLocked() || r.q.stopping.Load() {
 		r.mu.Unlock()
 		return true
 	}
@@ -419,14 +512,14 @@ func (q *Queue) refreshPath(r *ready, src *mtakit.Source, site *mtakit.Site) {
 			q.log.Error("path not renewed; the last good one stays in force", "path", r.name, "err", err)
 			return
 		}
-		r.path.Store(n)
-		r.limits.set(n)
-		r.shed()
+		old := r.path.Swap(n)
+		r.shed(r.limits.set(n) || old.MaxConnectionRate != n.MaxConnectionRate)
 	})
 }
 
-// shed sends back what is too much after max_ready was lowered, the last first, and wakes those who may go on under the new path.
-func (r *ready) shed() {
+// shed sends back what is too much after max_ready was lowered, the last first, and wakes those who may go on under the new path. Under other rates it is
+// no longer shut.
+func (r *ready) shed(otherRates bool) {
 	var out []*item
 	r.mu.Lock()
 	limit := r.path.Load().MaxReady
@@ -435,13 +528,15 @@ func (r *ready) shed() {
 		it.pass(ownedByReady, ownedBySession)
 		out = append(out, it)
 	}
-	r.shut = 0
+	if otherRates && r.shutLocked() {
+		r.shut = 0
+		r.reopen.Reset(0)
+	}
 	r.wakeLocked()
 	room := r.emptyRoom()
 	r.mu.Unlock()
-	for _, it := range slices.Backward(out) { // in the order in which they came
-		r.q.readmit(it)
-	}
+	slices.Reverse(out) // in the order in which they came
+	r.q.readmit(out...)
 	for _, s := range room {
 		s.unblock()
 	}
@@ -451,10 +546,13 @@ func (r *ready) shed() {
 // message may come in just when the ready queue is being shut.
 func (q *Queue) reapReady(idle time.Duration) {
 	var room []*sched
+	var shut []*ready
 	q.readyMu.Lock()
 	for name, r := range q.ready {
 		r.mu.Lock()
 		switch {
+		case r.lanes.n > 0 && r.shutLocked(): // nobody else asks whether the rate has been changed
+			shut = append(shut, r)
 		case r.lanes.n > 0 && r.sessions == 0:
 			r.openLocked()
 		case r.lanes.n == 0 && r.reserved == 0 && r.sessions == 0 && !r.shutLocked() && q.uptime()-r.idleAt >= idle:
@@ -467,6 +565,11 @@ func (q *Queue) reapReady(idle time.Duration) {
 		r.mu.Unlock()
 	}
 	q.readyMu.Unlock()
+	for _, r := range shut {
+		p := r.path.Load()
+		q.refreshPath(r, p.Source, p.Site)
+		r.expire()
+	}
 	for _, s := range room {
 		s.unblock()
 	}

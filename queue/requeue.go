@@ -16,6 +16,7 @@ type requeue struct {
 	counted  bool          // as an attempt: the delay is the backoff
 	delay    time.Duration // with hasDelay, unless counted
 	hasDelay bool          // else: up to a minute
+	keeps    bool          // its place: if policy leaves it at that, the caller has the message still
 }
 
 // failure says what the record of a failure tells about the connection, if there was any.
@@ -54,14 +55,27 @@ func (q *Queue) expire(it *item, from owner, site, text string) {
 	q.finish(it, from)
 }
 
-// overdue ends the life of a message in memory whose own expiry time has come. That of its queue is looked at when it is promoted.
+// overdue ends the life of a message in memory whose own expiry time has come, or that has become too old for its queue since it was promoted.
 func (q *Queue) overdue(it *item, from owner) bool {
 	sch, now := it.m.Schedule, q.now()
-	if sch == nil || sch.Expires.IsZero() || now.Before(sch.Expires) {
+	switch {
+	case sch != nil && !sch.Expires.IsZero():
+		if now.Before(sch.Expires) {
+			return false
+		}
+		q.expire(it, from, "", pastExpiry(now, sch.Expires))
+	case it.outlived(q.age(it, now)):
+		q.expire(it, from, "localhost", tooOld(q.age(it, now), it.sched.conf.Load().MaxAge))
+	default:
 		return false
 	}
-	q.expire(it, from, "", pastExpiry(now, sch.Expires))
 	return true
+}
+
+// outlived says whether that age is too much for its queue, as far as the queue's settings are known.
+func (it *item) outlived(age time.Duration) bool {
+	c := it.sched.conf.Load()
+	return c != nil && c.err == nil && age >= c.MaxAge.Std()
 }
 
 func pastExpiry(due, expires time.Time) string {
@@ -73,10 +87,10 @@ func tooOld(age time.Duration, most mtakit.Duration) string {
 	return fmt.Sprintf("Next delivery time %v > %v", mtakit.Duration(age.Round(time.Second)), most)
 }
 
-// requeue returns a message to a scheduled queue for another time, or ends its life if that is over.
-func (q *Queue) requeue(ctx context.Context, it *item, from owner, how requeue) {
+// requeue returns a message to a scheduled queue for another time, or ends its life if that is over. kept says that it did neither, see requeue.keeps.
+func (q *Queue) requeue(ctx context.Context, it *item, from owner, how requeue) (kept bool) {
 	if q.load(ctx, it, from) == nil {
-		return
+		return false
 	}
 	now := q.now()
 	c := q.confNow(ctx, it.sched)
@@ -91,8 +105,14 @@ func (q *Queue) requeue(ctx context.Context, it *item, from owner, how requeue) 
 	if q.cfg.Policy.Retry != nil {
 		var done bool
 		if delay, moved, done = q.askRetry(ctx, it, from, how, delay); done {
-			return
+			return false
 		}
+	}
+	if how.keeps && !moved && delay == how.delay {
+		if it.changed && it.stored {
+			q.saveOrLog(it)
+		}
+		return true
 	}
 	if how.counted || moved {
 		it.tries++
@@ -110,17 +130,18 @@ func (q *Queue) requeue(ctx context.Context, it *item, from owner, how requeue) 
 	case it.m.Schedule != nil && !it.m.Schedule.Expires.IsZero():
 		if !due.Before(it.m.Schedule.Expires) {
 			q.expire(it, from, "", pastExpiry(due, it.m.Schedule.Expires))
-			return
+			return false
 		}
 	case how.counted && age > c.MaxAge.Std():
 		q.expire(it, from, "", fmt.Sprintf("Next delivery time would be %v after creation, which exceeds max_age=%v", mtakit.Duration(age.Round(time.Second)), c.MaxAge))
-		return
+		return false
 	case !how.counted && age >= c.MaxAge.Std():
 		q.expire(it, from, "localhost", tooOld(age, c.MaxAge))
-		return
+		return false
 	}
 	it.due = due
 	q.park(ctx, it, from, how.reasons)
+	return false
 }
 
 // maxMoves is how often a message may change its queue without having waited.
@@ -187,9 +208,7 @@ func (q *Queue) park(ctx context.Context, it *item, from owner, why Reasons) {
 	}
 	waits := it.due.After(q.now())
 	if it.changed || waits && !(from == ownedByReception && it.stored) { // what was received was stored with its time
-		if err := q.save(it); err != nil {
-			q.log.Error("message not saved; a restart would find it as it was before", "id", it.id.String(), "stored", it.stored, "err", err)
-		}
+		q.saveOrLog(it)
 	}
 	if !waits {
 		s.shard.mu.Lock()
@@ -203,6 +222,12 @@ func (q *Queue) park(ctx context.Context, it *item, from owner, why Reasons) {
 		q.recordDelayed(it, why)
 	}
 	q.sleep(it, from)
+}
+
+func (q *Queue) saveOrLog(it *item) {
+	if err := q.save(it); err != nil {
+		q.log.Error("message not saved; a restart would find it as it was before", "id", it.id.String(), "stored", it.stored, "err", err)
+	}
 }
 
 // sleep puts a message into the scheduler. What could not be saved stays in memory meanwhile.

@@ -254,21 +254,29 @@ func (q *Queue) SuspendReady(name, reason string, expires time.Time) *ReadyRule 
 	r := q.ready[name]
 	q.readyMu.Unlock()
 	if r != nil {
-		for _, it := range r.drain() {
-			q.readmit(it)
-		}
+		q.readmit(r.drain()...)
 	}
 	return rule
 }
 
-// readmit offers a message that a ready queue had to give up to its scheduled queue again, at once.
-func (q *Queue) readmit(it *item) {
-	s := it.sched
-	s.shard.mu.Lock()
-	s.departed(ownedBySession)
-	it.pass(ownedBySession, ownedBySched)
-	s.shard.ripe(s, it)
-	s.shard.mu.Unlock()
+// readmit offers messages that a ready queue had to give up, in the order in which they were to be sent, to their scheduled queues again, at once: before
+// all that is due there, so that none is overtaken by what came after it; but for a message that is on its way from there.
+func (q *Queue) readmit(all ...*item) {
+	var scheds []*sched
+	for _, it := range slices.Backward(all) {
+		s := it.sched
+		if len(scheds) == 0 || scheds[len(scheds)-1] != s {
+			scheds = append(scheds, s)
+		}
+		s.shard.mu.Lock()
+		s.departed(ownedBySession)
+		it.pass(ownedBySession, ownedBySched)
+		s.unpopDue(it)
+		s.shard.mu.Unlock()
+	}
+	for _, s := range scheds { // once they are all there
+		s.nudge()
+	}
 }
 
 // Bounces, Suspensions and ReadySuspensions list the rules in force.

@@ -199,6 +199,23 @@ func (s *sched) block(d time.Duration) {
 	s.shard.wakeLater(s)
 }
 
+// hasChoice says whether the mail of s may go by several sources.
+func (s *sched) hasChoice() bool {
+	s.shard.mu.Lock()
+	defer s.shard.mu.Unlock()
+	f := s.feed()
+	return f != nil && len(f.ready) > 1
+}
+
+// nudge sees to it that somebody looks after the due messages of a queue.
+func (s *sched) nudge() {
+	s.shard.mu.Lock()
+	if s.state == schedIdle && s.dueLen() > 0 {
+		s.shard.enlist(s)
+	}
+	s.shard.mu.Unlock()
+}
+
 // unblock is called when a ready queue that s waits for has room.
 func (s *sched) unblock() {
 	s.shard.mu.Lock()

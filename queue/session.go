@@ -143,7 +143,7 @@ func (s *session) obtain(ctx context.Context) bool {
 			return false
 		}
 		if s.q.held(s.r, s.q.now()) || s.q.unhealthy() != nil {
-			s.empty(s.q.readmit)
+			s.q.readmit(s.everything()...)
 			return false
 		}
 		if err := s.extend(ctx); err != nil {
@@ -179,6 +179,12 @@ func (s *session) swap() {
 	s.curD, s.nxtD = s.nxtD, s.curD
 }
 
+// everything takes what is in hand and what is in the ready queue now.
+func (s *session) everything() (all []*item) {
+	s.empty(func(it *item) { all = append(all, it) })
+	return all
+}
+
 // empty gives do what is in hand and what is in the ready queue now, one after the other. One at a time is in hand while it does, for the case of a
 // panic.
 func (s *session) empty(do func(*item)) {
@@ -188,7 +194,7 @@ func (s *session) empty(do func(*item)) {
 		}
 		if s.cur == nil {
 			n--
-			if s.cur, _ = s.r.take(); s.cur == nil {
+			if s.cur, _ = s.r.takeOut(true); s.cur == nil {
 				return
 			}
 		}
@@ -316,13 +322,37 @@ func (s *session) rate(ctx context.Context, phase string, why Reason, take func(
 	}
 }
 
-// throttled sends what is in hand and in the ready queue back for that long, without counting an attempt.
+// throttled shuts the ready queue for that long, since nobody keeps a connection for it. What is in it, and in hand, keeps its place without an attempt or
+// a record, but not its memory. Policy may decide otherwise of a message, and what may leave by another source goes back to its scheduled queue.
 func (s *session) throttled(ctx context.Context, wait time.Duration, why Reason) {
 	s.r.shutFor(wait)
-	s.empty(func(it *item) {
-		s.q.requeue(ctx, it, ownedBySession, requeue{delay: wait, hasDelay: true, reasons: Reasons{DueTimeWasReached, why},
-			response: internal451(1, "ready queue throttled")})
-	})
+	for range 2 { // what is left of a message after an attempt waits for the next
+		if it := s.cur; it != nil && s.curD.first.Code != 0 {
+			s.cur = nil
+			s.handBack(ctx, it, s.curD)
+		}
+		s.swap()
+	}
+	how := requeue{delay: wait, hasDelay: true, keeps: true, reasons: Reasons{DueTimeWasReached, why}, response: internal451(1, "ready queue throttled")}
+	var kept []*item
+	defer func() {
+		s.r.restock(kept)
+		s.r.letGo()
+	}()
+	if asks := s.q.cfg.Policy.Retry != nil; asks || s.r.choice.Load() {
+		s.empty(func(it *item) {
+			if !asks || s.q.requeue(ctx, it, ownedBySession, how) {
+				kept = append(kept, it)
+			}
+		})
+		return
+	}
+	for _, it := range []*item{s.nxt, s.cur} {
+		if it != nil {
+			s.unattempted(it)
+		}
+	}
+	s.cur, s.nxt = nil, nil
 }
 
 // follow is what the connection asks for while it sends the message in hand: the next one, if there is one at once and the limits allow. It is not

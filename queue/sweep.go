@@ -11,7 +11,8 @@ type sweep struct {
 	match Match
 	over  func() bool                  // that the order has ended meanwhile; nil is never
 	do    func(context.Context, *item) // has each message of the matching queues, as if by a promotion
-	ready bool                         // ready queues too
+	shut  bool                         // ready queues that are shut, too
+	ready bool                         // all ready queues
 
 	number uint16
 	names  map[string]struct{} // of match
@@ -42,6 +43,11 @@ func (q *Queue) sweep(w *sweep) {
 			defer func() { <-q.sweeping }()
 		case <-q.workCtx.Done():
 			return
+		}
+		if w.shut {
+			for _, r := range q.allReady() {
+				q.readmit(r.pull(func(it *item) bool { return w.matches(it.sched) })...)
+			}
 		}
 		for _, sh := range q.shards {
 			sh.sweep(q.workCtx, w)
@@ -75,7 +81,7 @@ func (q *Queue) sweepReady(ctx context.Context, w *sweep) {
 
 // sweepBounce bounces what waits.
 func (q *Queue) sweepBounce(r *Rule) {
-	q.sweep(&sweep{match: r.Match, over: r.ended.Load, do: func(ctx context.Context, it *item) { q.adminBounce(ctx, it, ownedByPromotion, r) }})
+	q.sweep(&sweep{match: r.Match, shut: true, over: r.ended.Load, do: func(ctx context.Context, it *item) { q.adminBounce(ctx, it, ownedByPromotion, r) }})
 }
 
 func (w *sweep) matches(s *sched) bool {
