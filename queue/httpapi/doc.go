@@ -1,7 +1,7 @@
-// Package httpapi is the HTTP interface of an MTA, as KumoMTA has it: injection of mail with templates, and a frame with authentication,
+// Package httpapi is the HTTP interface of an MTA, as KumoMTA has it: injection of mail with templates, administration, and a frame with authentication,
 // permission and encodings for endpoints of others.
 //
-//	api, err := httpapi.New(httpapi.Config{Submit: q.Submit, NewID: q.NewID})
+//	api, err := httpapi.New(httpapi.Config{Queue: q})
 //	api.Handle("GET", "/metrics", registry.Text())
 //	srv := &http.Server{Addr: "127.0.0.1:8000", Handler: api, ReadHeaderTimeout: 10 * time.Second}
 //	err = srv.ListenAndServe()
@@ -21,7 +21,17 @@
 // whose status is 200. A request whose client goes away ends with the batch in hand, unless it has an [IdempotencyKey]: then it is
 // completed, and its answer waits for the repeat.
 //
+// Config.Answers keeps these answers; package answerfile does so on disk. What is inserted into a header, be it of a field or of a whole message, can't
+// bring in another field.
+//
 // With deferred_generation the request is a message itself, and [API.Generator] is the Egress that makes messages of it later.
+//
+// # Administration
+//
+// With Config.Queue there are the operator's orders: a bounce, a suspension or a rebind is answered when it is in force and on disk, and what it means for
+// waiting mail goes on in the background. Rules hold for five minutes unless the request says otherwise. Lists are streamed. What is needed
+// besides the queue (Config's Compact, SetLogFilter, Activity, Xfer, traces) adds the endpoints that it can serve, and the description of the
+// API has those that are there.
 //
 // The API starts no goroutine and keeps no file open beyond a request.
 package httpapi
