@@ -25,15 +25,20 @@ type kumod struct {
 	smtp, http string
 }
 
-// startKumod builds and starts the daemon, and ends it with the test.
-func startKumod(t *testing.T, args ...string) *kumod {
+// buildKumod builds the daemon.
+func buildKumod(t *testing.T) (bin string) {
 	t.Helper()
-	dir := t.TempDir()
-	bin := filepath.Join(dir, "kumod")
+	bin = filepath.Join(t.TempDir(), "kumod")
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "../kumod").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	cmd := exec.Command(bin, append([]string{"--smtp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data", filepath.Join(dir, "data"), "--hostname", "kumod.test",
+	return bin
+}
+
+// startKumod starts the daemon, and ends it with the test.
+func startKumod(t *testing.T, bin string, args ...string) *kumod {
+	t.Helper()
+	cmd := exec.Command(bin, append([]string{"--smtp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data", t.TempDir(), "--hostname", "kumod.test",
 		"--log-level", "error"}, args...)...)
 	cmd.Stderr = t.Output()
 	out, err := cmd.StdoutPipe()
@@ -90,6 +95,19 @@ func (d *kumod) kcli(args ...string) string {
 	return out.String()
 }
 
+// await runs a command until it prints a line that the pattern matches, and returns what it prints then.
+func (d *kumod) await(pattern string, args ...string) (out string) {
+	d.t.Helper()
+	line := regexp.MustCompile("(?m)" + pattern)
+	for end := time.Now().Add(20 * time.Second); !line.MatchString(out); {
+		if time.Now().After(end) {
+			d.t.Fatalf("kcli %q never prints %s, but\n%s", args, pattern, out)
+		}
+		out = d.kcli(args...)
+	}
+	return out
+}
+
 func want(t *testing.T, name, text string, patterns ...string) {
 	t.Helper()
 	for _, p := range patterns {
@@ -97,6 +115,50 @@ func want(t *testing.T, name, text string, patterns ...string) {
 			t.Errorf("%s lacks %s:\n%s", name, p, text)
 		}
 	}
+}
+
+// seesSession traces a ready queue until a session begins. There are messages for it all the while, as the trace tells nothing of what was before it.
+func (d *kumod) seesSession(ready string) {
+	d.t.Helper()
+	ctx, cancel := context.WithTimeout(d.t.Context(), 20*time.Second)
+	defer cancel()
+	r, w := io.Pipe()
+	exit, begun := make(chan int, 1), make(chan struct{})
+	go func() {
+		exit <- run(ctx, []string{"--endpoint", "http://" + d.http, "trace-smtp-client", "--ready-queue", ready}, &console{out: w, err: d.t.Output(), now: time.Now})
+		w.Close()
+	}()
+	go func() {
+		for lines := bufio.NewScanner(r); lines.Scan() && !strings.Contains(lines.Text(), "=== BeginSession"); {
+		}
+		close(begun)
+		io.Copy(io.Discard, r)
+	}()
+	for seen := false; !seen; {
+		d.send("d@dest.test")
+		select {
+		case <-begun:
+			seen = true
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	if ctx.Err() != nil {
+		d.t.Error("no session begins")
+	}
+	cancel()
+	if code := <-exit; code != 0 {
+		d.t.Errorf("trace-smtp-client: exit code %d", code)
+	}
+}
+
+// find is what the group of the pattern matches.
+func find(t *testing.T, pattern, text string) string {
+	t.Helper()
+	m := regexp.MustCompile("(?m)" + pattern).FindStringSubmatch(text)
+	if m == nil {
+		t.Fatalf("%s is not in\n%s", pattern, text)
+	}
+	return m[1]
 }
 
 // idOf is the id in an answer.
@@ -123,19 +185,13 @@ func TestKumod(t *testing.T) {
 	if err := os.WriteFile(queues, []byte("[queue.\"held.test\"]\nretry_interval = \"7m\"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	d := startKumod(t, "--relay-to", l.Addr().String(), "--queues", queues)
+	d := startKumod(t, buildKumod(t), "--relay-to", l.Addr().String(), "--queues", queues)
 
 	suspended := idOf(t, d.kcli("suspend", "--domain", "held.test", "--reason", "their request"))
 	want(t, "suspend-list", d.kcli("suspend-list"), `"id": "`+suspended+`"`, `"domain": "held.test"`, `"reason": "their request"`)
 	d.send("b@held.test")
 	d.send("c@dest.test")
-	summary := ""
-	for end := time.Now().Add(20 * time.Second); !regexp.MustCompile(`(?m)^dest\.test +0`).MatchString(summary); {
-		if time.Now().After(end) {
-			t.Fatalf("dest.test has not got into its ready queue:\n%s", summary)
-		}
-		summary = d.kcli("queue-summary")
-	}
+	summary := d.await(`^dest\.test +0`, "queue-summary") // it is in its ready queue
 	want(t, "queue-summary", summary, `^SITE +SOURCE +PROTO +D T C Q`, `unspecified +smtp_client`, `^SCHEDULED QUEUE COUNT`, `^held\.test +1 .*suspend: their request`)
 
 	var inspected struct {
@@ -152,46 +208,44 @@ func TestKumod(t *testing.T) {
 	want(t, "explain", d.kcli("explain", "--all", "new@never.seen.test"), `^messages: +none$`, `^next attempt: \S+Z, now$`, `^  max_age +"7days" +default`, `^ +\d+ +32 32 +now +connection_limit `)
 	path := d.kcli("resolve-egress-path", "dest.test")
 	want(t, "resolve-egress-path", path, `^domain: dest\.test$`, `^queue:  unspecified->.*@smtp_client$`, `^connection_limit = `, `^concurrent dispatchers: `)
-	ready := regexp.MustCompile(`(?m)^queue:  (.*)$`).FindStringSubmatch(path)[1]
-	inspection := d.kcli("inspect-ready-q", "--connections", "--config", ready)
-	want(t, "inspect-ready-q", inspection, `^queue: `+regexp.QuoteMeta(ready)+`$`, `^connections: 1$`, `^  SESSION +DELIV TRANS FAIL`, `^    AttemptingConnection for `, `^  max_ready = `)
-	session := regexp.MustCompile(`(?m)^  ([0-9a-f-]{36}) `).FindStringSubmatch(inspection)[1]
+	ready := find(t, `^queue:  (.*)$`, path)
+	inspection := d.await(`^    AttemptingConnection for `, "inspect-ready-q", "--connections", "--config", ready)
+	want(t, "inspect-ready-q", inspection, `^queue: `+regexp.QuoteMeta(ready)+`$`, `^connections: 1$`, `^  SESSION +DELIV TRANS FAIL`, `^  max_ready = `)
+	session := find(t, `^  ([0-9a-f-]{36}) `, inspection)
 
-	// Watch how the connection is cut.
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	r, w := io.Pipe()
-	exit := make(chan int, 1)
-	go func() {
-		exit <- run(ctx, []string{"--endpoint", "http://" + d.http, "trace-smtp-client", "--ready-queue", ready}, &console{out: w, err: t.Output(), now: time.Now})
-		w.Close()
-	}()
-	d.kcli("abort-ready-q-conn", ready, session)
-	d.send("d@dest.test")
-	for lines := bufio.NewScanner(r); lines.Scan() && !strings.Contains(lines.Text(), "=== BeginSession"); {
-	}
-	cancel()
-	go io.Copy(io.Discard, r)
-	if code := <-exit; code != 0 {
-		t.Errorf("trace: exit code %d", code)
-	}
+	want(t, "abort-ready-q-conn", d.kcli("abort-ready-q-conn", ready, session), `^aborted `+session+`$`)
+	d.seesSession(ready)
 
 	want(t, "suspend-ready-q", d.kcli("suspend-ready-q", "--name", ready, "--reason", "x"), `"id"`)
 	want(t, "suspend-ready-q-list", d.kcli("suspend-ready-q-list"), `"name": "`+regexp.QuoteMeta(ready)+`"`)
 	bounce := strings.TrimSpace(d.kcli("bounce", "--domain", "held.test", "--reason", "purge"))
-	for end := time.Now().Add(20 * time.Second); ; {
-		list := d.kcli("bounce-list")
-		if regexp.MustCompile(`(?m)^` + bounce + ` purge +\S+( \S+)? +1 domain=held\.test`).MatchString(list) {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatalf("nothing is bounced:\n%s", list)
-		}
-	}
+	d.await(`^`+bounce+` purge +\S+( \S+)? +1 domain=held\.test`, "bounce-list")
 	d.kcli("bounce-cancel", "--id", bounce)
 	d.kcli("suspend-cancel", "--id", suspended)
 	want(t, "bounce-list", d.kcli("bounce-list"), `\AID REASON REMAIN BOUNCED CRITERIA\n\z`)
 	d.kcli("rebind", "--domain", "dest.test", "--reason", "x", "--set", "tenant=vip")
 	d.kcli("provider-summary")
 	d.kcli("set-log-filter", "debug")
+}
+
+// Mail moves to another node, and comes back from one that is not there.
+func TestXfer(t *testing.T) {
+	t.Parallel()
+	bin := buildKumod(t)
+	from, to := startKumod(t, bin), startKumod(t, bin)
+	from.kcli("suspend", "--domain", "moved.test", "--reason", "maintenance")
+	from.kcli("suspend", "--domain", "stays.test", "--reason", "maintenance")
+	to.kcli("suspend", "--everything", "--reason", "maintenance", "--duration", "1h")
+	from.send("a@moved.test")
+	from.send("b@stays.test")
+	from.await(`^moved\.test +1 `, "queue-summary")
+	from.await(`^stays\.test +1 `, "queue-summary")
+	from.kcli("xfer", "--domain", "moved.test", "--reason", "maintenance", "--target", "http://"+to.http)
+	to.await(`^moved\.test +1 `, "queue-summary")
+
+	const nowhere = "http://127.0.0.1:1/.xfer.kumomta.internal"
+	from.kcli("xfer", "--queue", "stays.test", "--reason", "wrong port", "--target", "http://127.0.0.1:1")
+	from.await(`^`+regexp.QuoteMeta(nowhere)+` +1 `, "queue-summary")
+	from.kcli("xfer-cancel", "--reason", "wrong port", nowhere)
+	from.await(`^stays\.test +1 .*suspend: maintenance`, "queue-summary")
 }

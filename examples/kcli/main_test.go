@@ -52,7 +52,7 @@ func TestHelp(t *testing.T) {
 			continue
 		}
 		help, _, code := runCommand(t.Context(), n.Name, "--help")
-		if code != 0 || n.Help == "" || !strings.Contains(help, n.Help) {
+		if unfolded := strings.Join(strings.Fields(help), " "); code != 0 || n.Help == "" || !strings.Contains(unfolded, n.Help) {
 			t.Errorf("%s --help: exit code %d\n%s", n.Name, code, help)
 		}
 		if !strings.Contains(markdown, "\n## kcli "+n.Name) {
