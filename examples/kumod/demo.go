@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -13,12 +14,24 @@ import (
 	"github.com/mtakit/mtakit/examples/internal/demo"
 )
 
+// demoHTTP is where the demo answers, unless another program is there already.
+const demoHTTP = "127.0.0.1:8000"
+
+func taken(addr string) bool {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return true
+	}
+	l.Close()
+	return false
+}
+
 // demoCmd is "kumod demo".
 type demoCmd struct {
 	Duration time.Duration `help:"Ends after that; 0 goes on until interrupted." default:"0" placeholder:"DURATION"`
 	Rate     int           `help:"Messages a second." default:"200" placeholder:"N"`
 	SMTP     string        `name:"smtp" help:"ESMTP listener. Port 0 takes a free one." default:"127.0.0.1:0" placeholder:"ADDR"`
-	HTTP     string        `name:"http" help:"Dashboard, injection, administration, metrics." default:"127.0.0.1:8000" placeholder:"ADDR"`
+	HTTP     string        `name:"http" help:"Dashboard, injection, administration, metrics. Another port is taken where the default is in use." default:"127.0.0.1:8000" placeholder:"ADDR"`
 	LogLevel string        `help:"Diagnostic log on stderr: debug, info, warn or error." default:"error" placeholder:"LEVEL"`
 }
 
@@ -43,6 +56,9 @@ func (c *demoCmd) run(ctx context.Context, out, stderr io.Writer) (code int) {
 
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	if c.HTTP == demoHTTP && taken(demoHTTP) {
+		c.HTTP = "127.0.0.1:0"
+	}
 	f, err := c.flags(world, dir)
 	if err != nil {
 		fmt.Fprintln(stderr, "kumod:", err)
@@ -59,6 +75,7 @@ func (c *demoCmd) run(ctx context.Context, out, stderr io.Writer) (code int) {
 	d := demo.Daemon{SMTP: a.smtp[0], HTTP: "http://" + a.http, Logs: f.logsDir()}
 	fmt.Fprintf(out, `The daemon takes mail at %s and answers at %s; open that in a browser.
 Its data files are in %s: change them, and see what happens.
+A few lines of Go follow the log and do what the automation rules of shaping.toml say; lines with * are about that.
 %d messages a second to %d destinations, %s:
 
 `, d.SMTP, d.HTTP, dir, c.Rate, world.Destinations(), until(c.Duration))

@@ -38,7 +38,7 @@ var destinations = []destination{
 		rules: []string{"on=mail rate=15/s reply=421 4.7.0 you are sending too fast"}},
 	{domain: "greylisting.example", share: 10, what: "451 for three of five", rules: []string{"on=rcpt percent=60 reply=451 4.7.1 greylisted, come back later"}},
 	{domain: "bouncing.example", share: 8, what: "550 for one of three", rules: []string{"on=rcpt percent=33 reply=550 5.1.1 no such user"}},
-	{domain: "blocking.example", share: 7, what: "451 after a burst of mail", rules: []string{"on=rcpt rate=8/s,max_burst=60 reply=451 4.7.1 blocked: unusual volume"}},
+	{domain: "blocking.example", share: 7, what: "451 after a burst of mail", rules: []string{"on=rcpt rate=8/s,max_burst=40 reply=451 4.7.1 blocked: unusual volume"}},
 	{domain: "brokentls.example", share: 2, what: "offers STARTTLS that fails", badTLS: true},
 }
 

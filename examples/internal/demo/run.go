@@ -91,12 +91,29 @@ type tally struct {
 	by    map[string]*counts
 	order []string
 	last  counts
+	marks []time.Duration // the last seconds
 }
 
 type counts struct {
 	what                                   string
 	received, delivered, deferred, bounced int
 	answer                                 string // the last that was no success
+
+	then []int // delivered, at each of tally.marks
+}
+
+// present is over how many seconds the present rate is taken.
+const present = 5
+
+// keep is the end of list that counts as the present.
+func keep[T any](list []T) []T { return list[max(0, len(list)-present):] }
+
+// rate is how many are delivered a second at present.
+func (t *tally) rate(c *counts, after time.Duration) float64 {
+	if len(t.marks) < 2 {
+		return float64(c.delivered) / after.Seconds()
+	}
+	return float64(c.delivered-c.then[0]) / (after - t.marks[0]).Seconds()
 }
 
 func newTally() *tally {
@@ -148,24 +165,34 @@ func (c *counts) waiting() int { return c.received - c.delivered - c.bounced }
 
 // line is the progress of the last second.
 func (t *tally) line(out io.Writer, after time.Duration) {
-	now := t.sum()
-	fmt.Fprintf(out, "%4.0fs  in %d/s  out %d/s   %d delivered, %d tries deferred, %d bounced, %d waiting\n", after.Seconds(), now.received-t.last.received,
-		now.delivered-t.last.delivered, now.delivered, now.deferred, now.bounced, now.waiting())
-	t.last = now
+	all := t.sum()
+	fmt.Fprintf(out, "%4.0fs  in %d/s  out %d/s   %d delivered, %d tries deferred, %d bounced, %d waiting\n", after.Seconds(), all.received-t.last.received,
+		all.delivered-t.last.delivered, all.delivered, all.deferred, all.bounced, all.waiting())
+	t.last = all
+	t.marks = keep(append(t.marks, after))
+	for _, c := range t.by {
+		c.then = keep(append(c.then, c.delivered))
+	}
 }
 
 // table is the summary.
 func (t *tally) table(out io.Writer, after time.Duration) {
 	fmt.Fprintf(out, "\nAfter %v:\n\n", after.Round(time.Second))
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "destination\tit …\taccepted\tdelivered\ttries deferred\tbounced\twaiting\tits last answer that was no success")
+	fmt.Fprintln(w, "destination\tit …\taccepted\tdelivered\ttries deferred\tbounced\twaiting\tnow\tits last answer that was no success")
 	row := func(name string, c *counts) {
-		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\n", name, c.what, c.received, c.delivered, c.deferred, c.bounced, c.waiting(), shorten(strings.TrimPrefix(c.answer, "400 "+mtakit.Internal+"failed to connect to any candidate hosts: "), 70))
-	}
-	for _, name := range t.order {
-		row(name, t.by[name])
+		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t%.0f/s\t%s\n", name, c.what, c.received, c.delivered, c.deferred, c.bounced, c.waiting(), t.rate(c, after),
+			shorten(strings.TrimPrefix(c.answer, "400 "+mtakit.Internal+"failed to connect to any candidate hosts: "), 70))
 	}
 	all := t.sum()
+	all.then = make([]int, 1)
+	for _, name := range t.order {
+		c := t.by[name]
+		row(name, c)
+		if len(c.then) > 0 {
+			all.then[0] += c.then[0]
+		}
+	}
 	row("all", &all)
 	w.Flush()
 }
