@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"maps"
 	"sync/atomic"
 
@@ -39,27 +40,19 @@ func (r *ready) dropTallies(all map[tallyKey]*tally) {
 	}
 }
 
-// who is the provider that r sends to, for a scheduled queue with the settings c, or nil for itself.
-func (r *ready) who(c *conf) string {
+// who is the provider that r sends to: the one that the settings of a queue name, which may be "", else that of the path, else the site, else the domain.
+func (r *ready) who(configured string) string {
 	p := r.path.Load()
-	switch {
-	case c != nil && c.err == nil && c.ProviderName != "":
-		return c.ProviderName
-	case p.ProviderName != "":
-		return p.ProviderName
-	case p.Site.Name != "":
-		return p.Site.Name
-	}
-	return r.domain
+	return cmp.Or(configured, p.ProviderName, p.Site.Name, r.domain)
 }
 
 // tallyKey is under what r counts the mail of a scheduled queue with the settings c.
 func (r *ready) tallyKey(c *conf) tallyKey {
-	key := tallyKey{r.who(c), r.path.Load().Source.Name, mtakit.Unspecified}
+	configured, pool := "", mtakit.Unspecified
 	if c != nil && c.err == nil {
-		key.pool = c.pool
+		configured, pool = c.ProviderName, c.pool
 	}
-	return key
+	return tallyKey{r.who(configured), r.path.Load().Source.Name, pool}
 }
 
 // count counts what became of n recipients of a message of s.

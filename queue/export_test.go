@@ -15,6 +15,9 @@ func (q *Queue) Now() time.Time { return q.now() }
 // Rules is how many rules there are, expired ones included.
 func (q *Queue) Rules() int { return int(q.rules.n.Load()) }
 
+// ReapReady forgets the ready queues that have nothing to do.
+func (q *Queue) ReapReady() { q.reapReady(0) }
+
 // Shards is into how many parts the scheduled queues are divided.
 func (q *Queue) Shards() int { return len(q.shards) }
 

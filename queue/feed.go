@@ -83,7 +83,7 @@ func (q *Queue) feedOf(ctx context.Context, s *sched, c *conf) (*feed, error) {
 	defer s.shard.mu.Unlock()
 	q.firstTurn(s.name(), &f.weights, &s.wrr)
 	if len(f.ready) > 0 {
-		s.provider = unique.Make(f.ready[0].who(nil))
+		s.provider = unique.Make(f.ready[0].who(""))
 	}
 	s.flowing().feed = f
 	return f, nil

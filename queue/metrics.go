@@ -149,11 +149,11 @@ var metrics = []metric{
 
 	// By what ready queues have in common.
 	readySum("connection_count_by_provider", "open outbound connections", func(r **ready) summand {
-		who := (*r).who(nil)
+		who := (*r).who((*r).provider)
 		return summand{key: [2]string{who}, hash: intern.Hash(who), n: (*r).connections.Value()}
 	}, "provider"),
 	readySum("connection_count_by_provider_and_pool", "open outbound connections, split by pool", func(r **ready) summand {
-		who := (*r).who(nil)
+		who := (*r).who((*r).provider)
 		return summand{key: [2]string{who, (*r).pool}, hash: hashKey(intern.Hash(who), (*r).pool), n: (*r).connections.Value()}
 	}, "provider", "pool"),
 	byProvider("total_messages_delivered_by_provider", "deliveries", func(o *outcomes) *mtakit.Counter { return &o.delivered }),

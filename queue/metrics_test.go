@@ -2,9 +2,13 @@ package queue_test
 
 import (
 	"context"
+	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -118,6 +122,9 @@ func TestMetrics(t *testing.T) {
 				t.Errorf("%s delivered %v, want %v", label, got, want)
 			}
 		}
+		if known := series(t, mta.Queue, "connection_count_by_provider")["Known"]; known == 0 {
+			t.Error("no connection to Known")
+		}
 		if open := series(t, mta.Queue, "connection_count"); open["smtp_client"] == 0 {
 			t.Errorf("no connections: %v", open)
 		}
@@ -224,4 +231,123 @@ func TestMoreMetrics(t *testing.T) {
 			"egress_source_health_suspensions_total": {"s|Unplumbed": 1},
 		})
 	})
+}
+
+// What is in memory is counted while it is, and one message in sixteen is timed for all.
+func TestResidentAndTimings(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		mta := queuetest.New(t, queuetest.Options{Change: func(c *queue.Config) {
+			c.Classify = mtakit.ClassifierFunc(func(mtakit.Response) mtakit.Class { return "Test" })
+		}})
+		mta.Peer("slow.test").Wait("DATA", time.Minute).Times(1)
+		mta.Inject("a@x.test", "b@slow.test", "x\r\n")
+		mta.Run(time.Second)
+		resident := func(n float64) {
+			t.Helper()
+			wantSeries(t, mta.Queue, map[string]map[string]float64{"message_data_resident_count": {"": n}, "message_meta_resident_count": {"": n}})
+		}
+		resident(1)
+		mta.Run(5 * time.Minute)
+		resident(0)
+		mta.Peer("later.test").Reply("DATA", "451 later").Times(1)
+		mta.Inject("a@x.test", "b@later.test", "x\r\n")
+		mta.Run(time.Second)
+		resident(0)
+		mta.Run(time.Hour) // loaded, sent, and let go
+		resident(0)
+		wantSeries(t, mta.Queue, map[string]map[string]float64{"bounce_classify_latency": {"": 1}})
+		for range 300 {
+			mta.Inject("a@x.test", "b@d.test", "x\r\n")
+		}
+		mta.Run(time.Minute)
+		for _, family := range []string{"queue_resolve_latency", "queue_insert_latency", "ready_queue_insert_latency"} {
+			if n := series(t, mta.Queue, family)[""]; n < 100 || n > 600 || int(n)%16 != 0 {
+				t.Errorf("%s counts %v of 302 messages", family, n)
+			}
+		}
+	})
+}
+
+// What is over its rate is counted for its queue.
+func TestDelays(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		set := mtakit.DefaultQueueSettings()
+		set.MaxMessageRate = mtakit.Rate{N: 1, Per: time.Minute}
+		mta := queuetest.New(t, queuetest.Options{Policy: queue.Policy{Settings: settingsPolicy(&set)}})
+		for range 3 {
+			mta.Inject("a@x.test", "b@d.test", "x\r\n")
+		}
+		wantSeries(t, mta.Queue, map[string]map[string]float64{"delayed_due_to_message_rate_throttle": {}})
+		mta.Run(time.Second)
+		if n := series(t, mta.Queue, "delayed_due_to_message_rate_throttle")["d.test"]; n == 0 {
+			t.Error("not counted")
+		}
+		if s, ok := mta.Queue.ScheduledQueue("d.test"); !ok || s.DelayedByRate == 0 || s.DelayedByFull != 0 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// Scrapes while mail comes and goes and queues are forgotten: sums by protocol never fall, and gauges are never negative.
+func TestScrapeWhileBusy(t *testing.T) {
+	t.Parallel()
+	spool := &noSpool{}
+	ctx, cancel := context.WithCancel(t.Context())
+	site := func(_ context.Context, domain string) (*mtakit.Site, error) {
+		return &mtakit.Site{Name: "mx." + domain, Hosts: []mtakit.Host{{Name: "mx." + domain}}}, nil
+	}
+	q, err := queue.New(queue.Config{Spool: spool, Router: mtakit.RouterFunc(site), Egress: instant{Code: 250}, MemoryLimit: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- q.Run(ctx) }()
+	var scrapers sync.WaitGroup
+	var stop atomic.Bool
+	for range 2 {
+		scrapers.Go(func() {
+			last := map[string]float64{}
+			for rounds := 0; !stop.Load() || rounds == 0; rounds++ {
+				for _, f := range q.Families() {
+					q.Collect(f.Name, func(s mtakit.Sample) bool {
+						if s.Value < 0 {
+							t.Errorf("%s%q is %v", f.Name, s.Labels, s.Value)
+						}
+						if f.Type == mtakit.CounterType && len(s.Labels) == 1 && s.Labels[0] == "smtp_client" {
+							if s.Value < last[f.Name] {
+								t.Errorf("%s fell from %v to %v", f.Name, last[f.Name], s.Value)
+							}
+							last[f.Name] = s.Value
+						}
+						return true
+					})
+				}
+			}
+		})
+	}
+	const n = 5000
+	for i := range n {
+		m := &mtakit.Message{Sender: "a@x.test", To: []string{fmt.Sprintf("b@d%d.test", i%500)}}
+		if err := q.Submit(ctx, []mtakit.Submission{{Message: m, Body: mtakit.Bytes("x\r\n")}}, mtakit.Durable); err != nil {
+			t.Fatal(err)
+		}
+		if i%1000 == 999 {
+			q.ReapReady()
+		}
+	}
+	for series(t, q, "message_count")[""] > 0 {
+		runtime.Gosched()
+	}
+	stop.Store(true)
+	scrapers.Wait()
+	wantSeries(t, q, map[string]map[string]float64{"message_data_resident_count": {"": 0}, "message_meta_resident_count": {"": 0}, "message_count": {"": 0}})
+	if got := series(t, q, "total_messages_delivered")["smtp_client"]; got != n {
+		t.Errorf("%v delivered, want %d", got, n)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
 }

@@ -19,7 +19,9 @@ type ready struct {
 	name   string
 	domain string // that the path was asked for
 	proto  mtakit.Protocol
-	pool   string // of the queue that it was made for
+
+	// Of the queue that it was made for: the pool, and the provider as its settings name it.
+	pool, provider string
 
 	path    atomic.Pointer[mtakit.Path]
 	fetched atomic.Int64  // when, by uptime
@@ -448,7 +450,7 @@ func (q *Queue) readyFor(ctx context.Context, s *sched, c *conf, src *mtakit.Sou
 		return nil, err
 	}
 	r = &ready{
-		q: q, name: name, domain: domain, proto: c.Protocol, pool: c.pool, inRoom: make(map[*sched]struct{}),
+		q: q, name: name, domain: domain, proto: c.Protocol, pool: c.pool, provider: c.ProviderName, inRoom: make(map[*sched]struct{}),
 		live: make(map[*session]struct{}), idleAt: q.uptime(),
 	}
 	r.path.Store(p)
