@@ -88,6 +88,18 @@ func (e *TraceEvent) size() int {
 // Watched says whether anybody watches.
 func (t *Traces) Watched() bool { return t.n.Load() > 0 }
 
+// Wanted says whether anybody wants e, of which Kind and Meta are set. It spares those who publish the making of what nobody sees.
+func (t *Traces) Wanted(e *TraceEvent) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for w := range t.watches {
+		if w.want == nil || w.want(e) {
+			return true
+		}
+	}
+	return false
+}
+
 // Publish sets the time of e and hands it on. It never waits for those who watch.
 func (t *Traces) Publish(e *TraceEvent) {
 	t.mu.RLock()
@@ -100,8 +112,8 @@ func (t *Traces) Publish(e *TraceEvent) {
 	}
 }
 
-// Watch begins to watch events of which want is true; nil is all of them. want is called by the sessions, maybe at once, and must not block. The caller
-// closes what it gets.
+// Watch begins to watch events of which want is true; nil is all of them. want is called by the sessions, maybe at once and maybe twice for an event, looks
+// at Kind and Meta, keeps neither, and must not block. The caller closes what it gets.
 func (t *Traces) Watch(want func(*TraceEvent) bool) *TraceWatch {
 	w := &TraceWatch{of: t, want: want, news: make(chan struct{}, 1), done: make(chan struct{})}
 	t.mu.Lock()

@@ -18,9 +18,12 @@ func TestTraces(t *testing.T) {
 	if traces.Watched() {
 		t.Error("somebody watches")
 	}
-	all, some := traces.Watch(nil), traces.Watch(func(e *mtakit.TraceEvent) bool { return e.Text != "b" })
+	all, some := traces.Watch(nil), traces.Watch(func(e *mtakit.TraceEvent) bool { return e.Meta["id"] != "b" })
 	for _, text := range []string{"a", "b", "c"} {
-		traces.Publish(&mtakit.TraceEvent{Kind: mtakit.TraceRead, Text: text, Meta: map[string]any{}})
+		traces.Publish(&mtakit.TraceEvent{Kind: mtakit.TraceRead, Text: text, Meta: map[string]any{"id": text}})
+	}
+	if !traces.Wanted(&mtakit.TraceEvent{Kind: mtakit.TraceRead, Meta: map[string]any{"id": "b"}}) {
+		t.Error("nobody wants what one watches")
 	}
 	read := func(w *mtakit.TraceWatch) (texts string) {
 		w.Close()
@@ -41,7 +44,10 @@ func TestTraces(t *testing.T) {
 	if traces.Watched() {
 		t.Error("somebody still watches")
 	}
-	w := traces.Watch(nil)
+	w := traces.Watch(func(e *mtakit.TraceEvent) bool { return e.Kind != mtakit.TraceRead })
+	if traces.Wanted(&mtakit.TraceEvent{Kind: mtakit.TraceRead}) || !traces.Wanted(&mtakit.TraceEvent{Kind: mtakit.TraceWrite}) {
+		t.Error("what is wanted is not what one wants")
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := w.Next(ctx); !errors.Is(err, context.Canceled) {
@@ -128,7 +134,10 @@ func BenchmarkTraces(b *testing.B) {
 	meta := map[string]any{"id": "x"}
 	event := func() {
 		if traces.Watched() {
-			traces.Publish(&mtakit.TraceEvent{Kind: mtakit.TraceRead, Meta: meta, Text: "250 ok\r\n"})
+			if e := (&mtakit.TraceEvent{Kind: mtakit.TraceRead, Meta: meta}); traces.Wanted(e) {
+				e.Text = "250 ok\r\n"
+				traces.Publish(e)
+			}
 		}
 	}
 	b.Run("unwatched", func(b *testing.B) {

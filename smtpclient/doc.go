@@ -29,6 +29,10 @@
 // What a peer replies is a result, whatever its code. What ends a connection is an [*Error] with the phase, the command and the
 // peer; if no host could be used it is a [*ConnectError]. An Error that is Unknown came after the end of the message was sent.
 //
+// # Tracing
+//
+// [Egress].Trace sees what happens in sessions; [TraceTo] publishes it for those who watch, at the price of an atomic load while nobody does.
+//
 // # Goroutines
 //
 // A session is used by one goroutine and has none of its own, but for a write that the peer doesn't take at once: a goroutine

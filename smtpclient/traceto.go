@@ -82,8 +82,12 @@ func (s *traced) functions() *Trace {
 }
 
 func (s *traced) publish(kind mtakit.TraceKind, meta map[string]any, text []byte) {
-	if s.t.Watched() {
-		s.t.Publish(&mtakit.TraceEvent{Kind: kind, Meta: meta, Text: string(text)})
+	if !s.t.Watched() {
+		return
+	}
+	if e := (&mtakit.TraceEvent{Kind: kind, Meta: meta}); s.t.Wanted(e) {
+		e.Text = string(text)
+		s.t.Publish(e)
 	}
 }
 

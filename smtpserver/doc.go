@@ -22,6 +22,10 @@
 //
 // Only CRLF.CRLF ends the data. Bare CR and bare LF are refused, repaired or kept ([Options.InvalidLineEndings]).
 //
+// # Tracing
+//
+// [Server].Trace sees what happens in sessions; [TraceTo] publishes it for those who watch, at the price of an atomic load for each read while nobody does.
+//
 // # Goroutines
 //
 // Serve runs on its caller's goroutine and starts one for each connection, on which all callbacks of that connection run, under no

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"log/slog"
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/mtakit/mtakit"
@@ -12,36 +13,33 @@ import (
 // TraceTo makes a [Server.Trace] that publishes what happens, for those who watch t. A session that began unwatched is seen from its next command on.
 // Passwords are not published.
 func TraceTo(t *mtakit.Traces) func(*Session) *Trace {
-	publish := func(s *Session, e mtakit.TraceEvent) {
-		e.Meta = maps.Clone(s.meta)
-		if s.helo != "" {
-			e.Meta["ehlo_domain"] = s.helo
+	publish := func(s *Session, kind mtakit.TraceKind, fill func(*mtakit.TraceEvent)) {
+		e := &mtakit.TraceEvent{Kind: kind, Meta: s.meta}
+		if !t.Wanted(e) {
+			return
 		}
-		t.Publish(&e)
+		e.Meta = maps.Clone(s.meta)
+		fill(e)
+		t.Publish(e)
 	}
+	nothing := func(*mtakit.TraceEvent) {}
 	trace := &Trace{
-		Connected: func(s *Session) { publish(s, mtakit.TraceEvent{Kind: mtakit.TraceConnected}) },
-		Closed:    func(s *Session) { publish(s, mtakit.TraceEvent{Kind: mtakit.TraceClosed}) },
-		Read:      func(s *Session, b []byte) { publish(s, mtakit.TraceEvent{Kind: mtakit.TraceRead, Text: string(b)}) },
+		Connected: func(s *Session) { publish(s, mtakit.TraceConnected, nothing) },
+		Closed:    func(s *Session) { publish(s, mtakit.TraceClosed, nothing) },
+		Read: func(s *Session, b []byte) {
+			publish(s, mtakit.TraceRead, func(e *mtakit.TraceEvent) { e.Text = string(b) })
+		},
 		Write: func(s *Session, line []byte) {
-			publish(s, mtakit.TraceEvent{Kind: mtakit.TraceWrite, Text: string(line)})
+			publish(s, mtakit.TraceWrite, func(e *mtakit.TraceEvent) { e.Text = string(line) })
 		},
 		Diagnostic: func(s *Session, level slog.Level, message string) {
-			publish(s, mtakit.TraceEvent{Kind: mtakit.TraceDiagnostic, Level: level, Text: message})
+			publish(s, mtakit.TraceDiagnostic, func(e *mtakit.TraceEvent) { e.Level, e.Text = level, message })
 		},
 		Callback: func(s *Session, name string, result any, err error) {
-			publish(s, mtakit.TraceEvent{Kind: mtakit.TraceCallback, Text: name, Result: result, Err: err})
+			publish(s, mtakit.TraceCallback, func(e *mtakit.TraceEvent) { e.Text, e.Result, e.Err = name, result, err })
 		},
 		Disposition: func(s *Session, d *Disposition) {
-			m := d.Message
-			q := m.Queue
-			if q == (mtakit.QueueName{}) {
-				q, _ = m.DeriveQueue() // reception has refused what has none
-			}
-			publish(s, mtakit.TraceEvent{Kind: mtakit.TraceDisposition, Disposition: &mtakit.TraceMessageDisposition{
-				ID: m.ID, Queue: q.String(), Sender: m.Sender, To: append([]string(nil), m.To...), Meta: maps.Clone(m.Meta),
-				Relay: d.Relay, LogARF: d.LogARF.String(), LogOOB: d.LogOOB.String(), IsReport: d.IsReport, Enqueue: d.Enqueue,
-			}})
+			publish(s, mtakit.TraceDisposition, func(e *mtakit.TraceEvent) { e.Disposition = d.traced() })
 		},
 	}
 	return func(*Session) *Trace {
@@ -49,6 +47,19 @@ func TraceTo(t *mtakit.Traces) func(*Session) *Trace {
 			return nil
 		}
 		return trace
+	}
+}
+
+// traced is a copy for those who watch.
+func (d *Disposition) traced() *mtakit.TraceMessageDisposition {
+	m := d.Message
+	q := m.Queue
+	if q == (mtakit.QueueName{}) {
+		q, _ = m.DeriveQueue() // reception has refused what has none
+	}
+	return &mtakit.TraceMessageDisposition{
+		ID: m.ID, Queue: q.String(), Sender: m.Sender, To: slices.Clone(m.To), Meta: maps.Clone(m.Meta),
+		Relay: d.Relay, LogARF: d.LogARF.String(), LogOOB: d.LogOOB.String(), IsReport: d.IsReport, Enqueue: d.Enqueue,
 	}
 }
 

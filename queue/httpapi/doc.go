@@ -33,5 +33,13 @@
 // besides the queue (Config's Compact, SetLogFilter, Activity, Xfer, traces) adds the endpoints that it can serve, and the description of the
 // API has those that are there.
 //
-// The API starts no goroutine and keeps no file open beyond a request.
+// # Traces
+//
+// The websockets under /api/admin/trace-smtp-client/v1 and trace-smtp-server/v1 show what sessions publish in [Config].Outbound and Inbound, to those whose
+// filters match. They follow KumoMTA's protocol, with two of its faults mended: filters for ready queues and recipients work. A client that does not
+// keep up loses events and is told how many; no session waits for one.
+//
+// # Goroutines
+//
+// The API has none of its own, and keeps no file open, beyond a request. A websocket is one: it lasts until its client goes away or its Traces are closed.
 package httpapi
