@@ -34,7 +34,7 @@ var homes = map[string][]string{
 	"github.com/pires/go-proxyproto":     {"smtpserver"},
 	"go.etcd.io/bbolt":                   {"spool"},
 	"golang.org/x/crypto":                {"authfile"},
-	"golang.org/x/net":                   {"rfc5322", "smtpclient", "smtpserver"},
+	"golang.org/x/net":                   {"rfc5322", "smtpclient"},
 	"golang.org/x/sync":                  {"eventlog", "examples", "internal", "queue", "shaping", "smtpclient", "spool"},
 	"golang.org/x/term":                  {"examples"},
 	"golang.org/x/sys":                   {"internal", "smtpclient", "smtpserver", "spool"},

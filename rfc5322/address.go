@@ -30,63 +30,86 @@ func ParseAddress(s string) (string, error) {
 	if !utf8.ValidString(a) {
 		return bad("it is not UTF-8")
 	}
-	n := localLen(a)
-	if n == 0 {
+	local, rest, ok := CutLocalPart(a)
+	if !ok {
 		return bad("the local part is malformed")
 	}
-	if n == len(a) || a[n] != '@' {
+	given, ok := strings.CutPrefix(rest, "@")
+	if !ok {
 		return bad("there is no @ after the local part")
 	}
-	domain := a[n+1:]
-	if strings.HasPrefix(domain, "[") {
-		if !strings.HasSuffix(domain, "]") || !isLiteral(domain[1:len(domain)-1]) {
-			return bad("the address literal is malformed")
-		}
+	domain, rest, ok := CutDomain(given)
+	switch {
+	case ok && rest == "" && domain == given:
 		return a, nil
+	case ok && rest == "":
+		return local + "@" + domain, nil
+	case strings.HasPrefix(given, "["):
+		return bad("the address literal is malformed")
 	}
-	ascii := true
-	for i := range len(domain) {
-		ascii = ascii && domain[i] < utf8.RuneSelf
-	}
-	if !ascii {
-		d, err := domains.ToASCII(domain)
-		if err != nil {
-			return bad("the domain is malformed")
-		}
-		domain, a = d, a[:n+1]+d
-	}
-	if !isDomain(domain) {
-		return bad("the domain is malformed")
-	}
-	return a, nil
+	return bad("the domain is malformed")
 }
 
-// localLen is the length of the local part that s begins with, a dot-string or a quoted string; 0 if there is none. RFC 5321 allows 64 octets; senders
-// that put a recipient into the local part need more.
-func localLen(s string) int {
+// CutLocalPart cuts off the local part that s begins with, a dot-string or a quoted string with its quotes; s is valid UTF-8. ok is false if there is
+// none. RFC 5321 allows 64 octets; up to 256 are taken, since senders that put a recipient into the local part need more.
+func CutLocalPart(s string) (local, rest string, ok bool) {
+	n := 0
 	if strings.HasPrefix(s, `"`) {
-		for i := 1; i < len(s) && i <= 255; i++ {
-			switch c := s[i]; {
-			case c == '"':
-				return i + 1
-			case c == '\\':
-				if i++; i == len(s) || s[i] < ' ' || s[i] >= 0x7f {
-					return 0
-				}
-			case c < ' ' || c == 0x7f:
+		n = quotedLen(s)
+	} else {
+		for n < len(s) && (isAtext(s[n]) || s[n] == '.') {
+			n++
+		}
+		if l := s[:n]; n > 255 || strings.HasPrefix(l, ".") || strings.HasSuffix(l, ".") || strings.Contains(l, "..") {
+			n = 0
+		}
+	}
+	return s[:n], s[n:], n > 0
+}
+
+// quotedLen is the length of the quoted string that s begins with; 0 if it is malformed or too long.
+func quotedLen(s string) int {
+	for i := 1; i < len(s) && i <= 255; i++ {
+		switch c := s[i]; {
+		case c == '"':
+			return i + 1
+		case c == '\\':
+			if i++; i == len(s) || s[i] < ' ' || s[i] >= 0x7f {
 				return 0
 			}
+		case c < ' ' || c == 0x7f:
+			return 0
 		}
-		return 0
 	}
-	n := 0
-	for n < len(s) && (isAtext(s[n]) || s[n] == '.') {
+	return 0
+}
+
+// CutDomain cuts off the domain or address literal that s begins with; s is valid UTF-8. An internationalised domain is returned as A-labels, everything
+// else as it is. ok is false if there is none.
+func CutDomain(s string) (domain, rest string, ok bool) {
+	if strings.HasPrefix(s, "[") {
+		end := strings.IndexByte(s, ']')
+		if end < 0 || !isLiteral(s[1:end]) {
+			return "", s, false
+		}
+		return s[:end+1], s[end+1:], true
+	}
+	n, ascii := 0, true
+	for n < len(s) && (isDomainByte(s[n]) || s[n] == '.' || s[n] >= utf8.RuneSelf) {
+		ascii = ascii && s[n] < utf8.RuneSelf
 		n++
 	}
-	if l := s[:n]; n == 0 || n > 255 || l[0] == '.' || l[n-1] == '.' || strings.Contains(l, "..") {
-		return 0
+	domain = s[:n]
+	if !ascii {
+		var err error
+		if domain, err = domains.ToASCII(domain); err != nil {
+			return "", s, false
+		}
 	}
-	return n
+	if !isDomain(domain) {
+		return "", s, false
+	}
+	return domain, s[n:], true
 }
 
 // isAtext: RFC 5322, 3.2.3, and octets of UTF-8 (RFC 6532, 3.2).
@@ -104,13 +127,16 @@ func isDomain(s string) bool {
 			return false
 		}
 		for i := range len(label) {
-			c := label[i]
-			if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_') {
+			if !isDomainByte(label[i]) {
 				return false
 			}
 		}
 	}
 	return true
+}
+
+func isDomainByte(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_'
 }
 
 // isLiteral: RFC 5321, 4.1.3, without the brackets.

@@ -1,24 +1,10 @@
 package smtpserver
 
 import (
-	"errors"
-	"net/netip"
 	"strings"
-	"unicode/utf8"
-
-	"golang.org/x/net/idna"
 
 	"github.com/mtakit/mtakit"
-)
-
-// domains turns U-labels into A-labels. Underscores are allowed, since some domains that get mail have them.
-var domains = idna.New(idna.MapForLookup(), idna.Transitional(false), idna.StrictDomainName(false), idna.BidiRule())
-
-var (
-	errAddress   = errors.New("not an address")
-	errLocalPart = errors.New("bad local part")
-	errDomain    = errors.New("bad domain")
-	errLiteral   = errors.New("bad address literal")
+	"github.com/mtakit/mtakit/rfc5322"
 )
 
 // parsePath reads the argument of MAIL FROM: or RCPT TO: (RFC 5321, 4.1.2; RFC 6531, 3.3) up to the parameters, which it returns as rest. The
@@ -37,31 +23,26 @@ func parsePath(s string) (address, rest string, err error) {
 			}
 		}
 	}
-	n, err := localPart(s)
-	if err != nil {
-		return "", "", err
+	local, rest, ok := rfc5322.CutLocalPart(s)
+	if !ok {
+		return "", "", rfc5322.ErrBadAddress
 	}
-	local, rest := s[:n], s[n:]
-	if !strings.HasPrefix(rest, "@") {
-		if !strings.EqualFold(local, "postmaster") {
-			return "", "", errAddress
-		}
-		address = local
-	} else {
+	if given, ok := strings.CutPrefix(rest, "@"); ok {
 		var domain string
-		if domain, rest, err = parseDomain(rest[1:]); err != nil {
-			return "", "", err
+		if domain, rest, ok = rfc5322.CutDomain(given); !ok {
+			return "", "", rfc5322.ErrBadAddress
 		}
-		if mailbox := s[n+1:]; strings.HasPrefix(mailbox, domain) {
-			address = s[:n+1+len(domain)] // most often, and no copy
+		if strings.HasPrefix(given, domain) {
+			address = s[:len(local)+len("@")+len(domain)] // most often, and no copy
 		} else {
 			address = local + "@" + domain
 		}
+	} else if address = local; !strings.EqualFold(local, "postmaster") {
+		return "", "", rfc5322.ErrBadAddress
 	}
 	if bracket {
-		var ok bool
 		if rest, ok = strings.CutPrefix(rest, ">"); !ok {
-			return "", "", errAddress
+			return "", "", rfc5322.ErrBadAddress
 		}
 	}
 	return address, rest, separate(rest)
@@ -70,7 +51,7 @@ func parsePath(s string) (address, rest string, err error) {
 // separate checks that parameters are set off by a space.
 func separate(rest string) error {
 	if rest != "" && rest[0] != ' ' {
-		return errAddress
+		return rfc5322.ErrBadAddress
 	}
 	return nil
 }
@@ -78,101 +59,17 @@ func separate(rest string) error {
 // cutRoute drops "@a,@b:" (RFC 5321, appendix C).
 func cutRoute(s string) (string, error) {
 	for {
-		_, rest, err := parseDomain(s[1:])
-		if err != nil {
-			return "", err
+		_, rest, ok := rfc5322.CutDomain(s[1:])
+		if !ok {
+			return "", rfc5322.ErrBadAddress
 		}
 		if mailbox, ok := strings.CutPrefix(rest, ":"); ok {
 			return mailbox, nil
 		}
 		if s = strings.TrimPrefix(rest, ","); s == rest || !strings.HasPrefix(s, "@") {
-			return "", errAddress
+			return "", rfc5322.ErrBadAddress
 		}
 	}
-}
-
-// localPart returns how long the local part is that s begins with: a dot-string or a quoted string. RFC 5321 allows 64 octets; senders
-// that put a recipient into the sender's local part need more.
-func localPart(s string) (int, error) {
-	if strings.HasPrefix(s, `"`) {
-		for i := 1; i < len(s); i++ {
-			switch c := s[i]; {
-			case c == '"':
-				if i > 255 {
-					return 0, errLocalPart
-				}
-				return i + 1, nil
-			case c == '\\':
-				if i++; i == len(s) || s[i] < ' ' || s[i] >= 0x7f {
-					return 0, errLocalPart
-				}
-			case c < ' ' || c == 0x7f:
-				return 0, errLocalPart
-			}
-		}
-		return 0, errLocalPart
-	}
-	n := 0
-	for n < len(s) && (isAtext(s[n]) || s[n] == '.') {
-		n++
-	}
-	if l := s[:n]; l == "" || n > 255 || l[0] == '.' || l[n-1] == '.' || strings.Contains(l, "..") {
-		return 0, errLocalPart
-	}
-	return n, nil
-}
-
-// isAtext: RFC 5322, 3.2.3, and octets of UTF-8; commands are valid UTF-8.
-func isAtext(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c >= utf8.RuneSelf ||
-		strings.IndexByte("!#$%&'*+-/=?^_`{|}~", c) >= 0
-}
-
-// parseDomain reads a domain or an address literal.
-func parseDomain(s string) (domain, rest string, err error) {
-	if strings.HasPrefix(s, "[") {
-		end := strings.IndexByte(s, ']')
-		if end < 0 || !isLiteral(s[1:end]) {
-			return "", "", errLiteral
-		}
-		return s[:end+1], s[end+1:], nil
-	}
-	n, ascii := 0, true
-	for n < len(s) && (isDomainByte(s[n]) || s[n] == '.') {
-		ascii = ascii && s[n] < utf8.RuneSelf
-		n++
-	}
-	domain, rest = s[:n], s[n:]
-	if !ascii {
-		if domain, err = domains.ToASCII(domain); err != nil {
-			return "", "", errDomain
-		}
-	}
-	if domain == "" || len(domain) > 253 {
-		return "", "", errDomain
-	}
-	for label := range strings.SplitSeq(domain, ".") {
-		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' || strings.IndexFunc(label, notDomain) >= 0 {
-			return "", "", errDomain
-		}
-	}
-	return domain, rest, nil
-}
-
-func isDomainByte(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_' || c >= utf8.RuneSelf
-}
-
-func notDomain(r rune) bool { return r >= utf8.RuneSelf || !isDomainByte(byte(r)) }
-
-// isLiteral: RFC 5321, 4.1.3, without the brackets.
-func isLiteral(s string) bool {
-	if v6, ok := cutPrefixFold(s, "IPv6:"); ok {
-		a, err := netip.ParseAddr(v6)
-		return err == nil && a.Is6() && a.Zone() == ""
-	}
-	a, err := netip.ParseAddr(s)
-	return err == nil && a.Is4()
 }
 
 func cutPrefixFold(s, prefix string) (rest string, ok bool) {
@@ -191,7 +88,7 @@ func parseHelo(s string) (string, bool) {
 	if s == "" || len(s) > 255 {
 		return "", false
 	}
-	if domain, rest, err := parseDomain(s); err == nil && rest == "" {
+	if domain, rest, ok := rfc5322.CutDomain(s); ok && rest == "" {
 		return domain, true
 	}
 	return s, strings.IndexFunc(s, func(r rune) bool {

@@ -1,6 +1,7 @@
 package smtpserver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -254,7 +255,7 @@ func (s *Session) finish(ctx context.Context, in *inbound, base *Mail, now time.
 		in.Queue = mtakit.QueueName{Domain: mtakit.NullQueue}
 	}
 	if h.Supplemental {
-		s.supplemental = appendSupplemental(s.supplemental[:0], h, &in.Message)
+		s.supplemental = in.Message.AppendSupplemental(s.supplemental[:0], cmp.Or(h.HeaderName, mtakit.SupplementalField), h.IncludeMeta)
 	} else {
 		s.supplemental = s.supplemental[:0]
 	}

@@ -326,11 +326,7 @@ func (in *injection) generate(ctx context.Context, p *recipient) error {
 		return s.Body.Close()
 	}
 	if in.q.trace.supplemental {
-		field, err := in.q.trace.appendSupplemental(nil, m)
-		if err != nil {
-			return err
-		}
-		s.Body = prepend(field, s.Body)
+		s.Body = prepend(m.AppendSupplemental(nil, in.q.trace.name, in.q.trace.include), s.Body)
 	}
 	size := s.Body.Size()
 	in.batch = append(in.batch, s)

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"io"
 
+	"github.com/mtakit/mtakit"
 	"github.com/mtakit/mtakit/queue/httpapi/template"
 )
 
@@ -53,7 +54,7 @@ type traceHeaders struct {
 
 // defaultTraceHeaders holds where a request says nothing. One that has the object but not the field received_header gets the Received field, as from
 // KumoMTA.
-var defaultTraceHeaders = traceHeaders{supplemental: true, name: "X-KumoRef"}
+var defaultTraceHeaders = traceHeaders{supplemental: true, name: mtakit.SupplementalField}
 
 type recipient struct {
 	email         string
