@@ -58,12 +58,16 @@ const (
 ↑ ↓ PgUp PgDn      scroll
 Home End           to the first, the last
 + -                more, less time in a column
-f                  filter by name: letters in their order; Enter keeps it, Esc drops it
+f                  filter by letters of the name, in their order:
+                   Enter keeps it, Esc drops it
 q Esc Ctrl-C       quit
 
-Each row is a counter of the daemon's /metrics: its name, its value now, and how it went, the newest on the right.
-Rates are a second. "freq" of a histogram is how often something was measured, "avg" its mean since the daemon's start.
-A heat map has a row for each bucket, the slowest on top; the darker, the more there were at the time.`
+A row is a counter of /metrics: its name, its value now, and how
+it went, the newest on the right. Rates are a second.
+"freq" of a histogram is how often something was measured, "avg"
+its mean since the daemon's start.
+A heat map has a row for each bucket, the slowest on top: the
+darker, the more there were at the time.`
 )
 
 func (cmd *topCmd) Run(ctx context.Context, c *console) error {

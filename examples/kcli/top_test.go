@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -65,35 +67,50 @@ func topAt(t *testing.T, looks int) *top {
 	return tp
 }
 
+// The screens in testdata/top.screens, on a terminal of 70 columns and 24 lines.
 func TestTopDraws(t *testing.T) {
 	t.Parallel()
 	tp := topAt(t, 5)
-	screen := strings.Join(tp.draw(70, 24), "\n")
-	for _, want := range []string{
-		"\x1b[7m Time Series \x1b[0m  Heatmaps   Help", "Delivered", "  100/s ████", "Received", "   60/s ████", "Scheduled", "1,234,567 █████", "Ready", "       9 █",
-		"Memory", "3.0GiB", "pool spoolin", "25%", "freq: latency - smtp", "4/s", "avg: latency - smtp", "250,000µs",
+	var got strings.Builder
+	for _, look := range []struct {
+		name string
+		keys []string
+	}{
+		{"time series", nil}, {"each column two looks, from the end", []string{"+", "\x1b[F"}}, {"heat maps", []string{"-", "\t"}}, {"help", []string{"\t"}},
+		{"while a filter is typed", []string{"\t", "f", "c", "n"}}, {"with a filter", []string{"\r"}},
 	} {
-		if !strings.Contains(screen, want) {
-			t.Errorf("%q is not on the screen", want)
+		for _, key := range look.keys {
+			tp.press(key, 10)
+		}
+		fmt.Fprintf(&got, "-- %s --\n", look.name)
+		for _, line := range tp.draw(70, 24) {
+			got.WriteString(strings.TrimRight(strings.ReplaceAll(line, "\x1b", "^"), " ") + "\n")
 		}
 	}
-	if strings.Contains(screen, "init") || strings.Contains(screen, "q1") {
-		t.Error("what is to be left out is on the screen")
-	}
-	tp.press("\t", 10)
-	heat := strings.Join(tp.draw(70, 24), "\n")
-	for _, want := range []string{"latency - smtp", "more  ▒▒▒▒", "≤ 500ms  ████", "≤ 5ms  ▒▒▒▒"} {
-		if !strings.Contains(heat, want) {
-			t.Errorf("%q is not on the heat map", want)
+	const file = "testdata/top.screens"
+	if *update {
+		if err := os.WriteFile(file, []byte(got.String()), 0o644); err != nil {
+			t.Fatal(err)
 		}
 	}
-	if t.Failed() {
-		t.Logf("\n%s\n%s", screen, heat)
+	want, err := os.ReadFile(file)
+	if err != nil || got.String() != string(want) {
+		t.Errorf("%v; drawn:\n%s", err, got.String())
 	}
-	for _, size := range [][2]int{{20, 5}, {1, 1}, {0, 0}, {300, 100}} { // none of them panics
+}
+
+// Nothing is drawn beyond the edges of a terminal, however small.
+func TestTopFits(t *testing.T) {
+	t.Parallel()
+	tp := topAt(t, 5)
+	for _, size := range [][2]int{{20, 5}, {1, 1}, {0, 0}, {300, 100}} {
 		for range tabs {
 			tp.press("\t", 1)
-			for _, line := range tp.draw(size[0], size[1])[1:] {
+			lines := tp.draw(size[0], size[1])
+			if len(lines) > max(size[1], 5) {
+				t.Errorf("%d lines on a terminal of %d", len(lines), size[1])
+			}
+			for _, line := range lines[1:] {
 				if n := len([]rune(strings.NewReplacer(string(red), "", reset, "").Replace(line))); n > max(size[0], 20) {
 					t.Errorf("%d columns: %q", size[0], line)
 				}
@@ -205,46 +222,30 @@ func (d *drawing) wait(t *testing.T, ctx context.Context, want string) {
 	}
 }
 
-func FuzzReadMetrics(f *testing.F) {
-	f.Add(exposition(3))
-	f.Add("# TYPE x counter\nx{a=\"\\\"\\n\\\\\",b=\"\"} 1\nx 2\n")
-	f.Add("# TYPE x histogram\nx_bucket{le=\"1\"} 1\nx{} 3\nx_ 4\n")
-	f.Fuzz(func(t *testing.T, text string) {
-		s := &snapshot{values: make(map[string]float64), histos: make(map[string]*histo)}
-		n := 0
-		err := readMetrics(strings.NewReader(text), func(string, string) bool { return true }, func(m *sample) {
-			if n++; m.family == "" || strings.ContainsAny(m.family, " \n") {
-				t.Fatalf("family %q", m.family)
-			}
-			if m.kind == "histogram" {
-				s.histogram(m)
-			}
-		})
-		if err != nil || n > strings.Count(text, "\n") {
-			t.Fatalf("%d samples of %q: %v", n, text, err)
+// Keys that come together are told apart.
+func TestReadKeys(t *testing.T) {
+	t.Parallel()
+	keys := make(chan string, 100)
+	readKeys(strings.NewReader("dl\x1b[A\x1b[5~é\x1b[1;5Bq\x1b"), keys)
+	want := []string{"d", "l", "\x1b[A", "\x1b[5~", "é", "\x1b[1;5B", "q", "\x1b"}
+	if got := slices.Collect(func(yield func(string) bool) {
+		for k := range keys {
+			yield(k)
 		}
-		h := newHistory()
-		h.add(s)
-		h.add(&snapshot{at: time.Unix(1, 0), values: s.values, histos: s.histos})
-		h.heatmaps("", 1, 80)
-		h.rows("", 2, 80)
-	})
+	}); !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
 }
 
-// A million queues are passed over without being kept.
-func BenchmarkMetrics(b *testing.B) {
-	var text bytes.Buffer
-	text.WriteString("# TYPE scheduled_count gauge\n")
-	for i := range 100000 {
-		fmt.Fprintf(&text, "scheduled_count{queue=\"c%d:t@d%d.example\"} 1\n", i%100, i)
+// What is remembered of a counter is bounded, and one that begins anew is no negative rate.
+func TestHistory(t *testing.T) {
+	t.Parallel()
+	h := newHistory()
+	for i := range keep + 10 {
+		h.add(&snapshot{at: time.Unix(int64(i), 0), values: map[string]float64{"Delivered": float64(i)}})
 	}
-	text.WriteString(exposition(1))
-	b.SetBytes(int64(text.Len()))
-	b.ReportAllocs()
-	for b.Loop() {
-		n := 0
-		if err := readMetrics(bytes.NewReader(text.Bytes()), func(family, _ string) bool { return family != "scheduled_count" }, func(*sample) { n++ }); err != nil || n == 0 {
-			b.Fatal(n, err)
-		}
+	h.add(&snapshot{at: time.Unix(keep+20, 0), values: map[string]float64{"Delivered": 3}})
+	if s := h.series["Delivered"]; len(s.values) != keep || s.now != 0 {
+		t.Errorf("%d values, the last %v", len(s.values), s.now)
 	}
 }

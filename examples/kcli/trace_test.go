@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -191,4 +192,50 @@ func FuzzTraceEvent(f *testing.F) {
 			}
 		}
 	})
+}
+
+// With --reconnect a trace goes on with the daemon's next life, until what it was for has ended.
+func TestTraceReconnects(t *testing.T) {
+	t.Parallel()
+	lives := [][]string{
+		{event(`{"id":"A"}`, `"BeginSession"`, 0)},
+		{event(`{"id":"A"}`, `{"Write":"QUIT\r\n"}`, time.Hour), event(`{"id":"B"}`, `"BeginSession"`, time.Hour)},
+	}
+	for _, c := range []struct {
+		name string
+		args []string
+		code int
+		want string
+	}{
+		{"all", nil, 1, "[A]       === BeginSession 2026-01-02T03:04:05.000001Z\n[A]       === conn_meta id=\"A\"\n" +
+			"[A]       ->  QUIT\n[A]       === conn_meta id=\"A\"\n[B]       === BeginSession 2026-01-02T04:04:05.000001Z\n[B]       === conn_meta id=\"B\"\n"},
+		{"one", []string{"--only-one"}, 1, "[A]       === BeginSession 2026-01-02T03:04:05.000001Z\n[A]       === conn_meta id=\"A\"\n"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			var next atomic.Int32
+			daemon := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				life := int(next.Add(1)) - 1
+				if life >= len(lives) {
+					http.Error(w, "not any more", http.StatusForbidden)
+					return
+				}
+				conn, err := websocket.Accept(w, r, nil)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer conn.CloseNow()
+				conn.Read(r.Context())
+				for _, e := range lives[life] {
+					conn.Write(r.Context(), websocket.MessageText, []byte(e))
+				}
+			}))
+			defer daemon.Close()
+			out, stderr, code := runCommand(t.Context(), append([]string{"--endpoint", daemon.URL, "trace-smtp-client", "--reconnect"}, c.args...)...)
+			if out != c.want || code != c.code || !strings.Contains(stderr, "the daemon ended the trace") {
+				t.Errorf("exit code %d, %s\n%s\nwant\n%s", code, stderr, out, c.want)
+			}
+		})
+	}
 }
