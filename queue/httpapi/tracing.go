@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -70,6 +71,8 @@ func (a *API) tracing(t *mtakit.Traces, parse func([]byte) (traceView, error)) h
 		if err != nil {
 			return // answered
 		}
+		var others sync.WaitGroup
+		defer others.Wait()
 		defer c.CloseNow()
 		c.SetReadLimit(traceLimit)
 		first, cancel := context.WithTimeout(r.Context(), traceFirst)
@@ -84,15 +87,19 @@ func (a *API) tracing(t *mtakit.Traces, parse func([]byte) (traceView, error)) h
 			return
 		}
 		view.Store(&v)
-		ctx, cancel := context.WithCancel(c.CloseRead(r.Context()))
+		ctx, cancel := context.WithCancel(r.Context())
 		defer cancel()
-		go func() {
+		others.Go(func() {
+			defer cancel()
+			c.Reader(ctx) // answers pings; whatever else the client says is the end
+		})
+		others.Go(func() {
 			select {
 			case <-watch.Done():
 				time.AfterFunc(traceLast, cancel)
 			case <-ctx.Done():
 			}
-		}()
+		})
 		for {
 			e, err := watch.Next(ctx)
 			if err != nil {

@@ -183,7 +183,7 @@ func TestTraceFilters(t *testing.T) {
 	}
 }
 
-// What goes wrong ends the connection, and leaves nobody who watches.
+// What goes wrong ends the connection.
 func TestTraceBadClients(t *testing.T) {
 	t.Parallel()
 	t.Cleanup(http.DefaultClient.CloseIdleConnections)
@@ -427,6 +427,48 @@ func TestTraceManyClients(t *testing.T) {
 		}
 		stop()
 	})
+}
+
+// A ping is answered; a closing frame, and whatever else a client says after its request, is the end.
+func TestTraceClientFrames(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		do   func(context.Context, *websocket.Conn) error
+		ends bool
+	}{
+		"ping": {func(ctx context.Context, c *websocket.Conn) error { return c.Ping(ctx) }, false},
+		"text": {func(ctx context.Context, c *websocket.Conn) error {
+			return c.Write(ctx, websocket.MessageText, []byte("{}"))
+		}, true},
+		"binary": {func(ctx context.Context, c *websocket.Conn) error {
+			return c.Write(ctx, websocket.MessageBinary, []byte("{}"))
+		}, true},
+		"close": {func(_ context.Context, c *websocket.Conn) error { return c.Close(websocket.StatusNormalClosure, "") }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var traces mtakit.Traces
+				dial, stop := bubble(t, &traces)
+				c := mustTrace(t, dial).conn
+				read := make(chan struct{})
+				go func() {
+					defer close(read)
+					c.Read(t.Context())
+				}()
+				if err := tt.do(t.Context(), c); err != nil {
+					t.Error(err)
+				}
+				synctest.Wait()
+				if traces.Watched() == tt.ends {
+					t.Errorf("watched: %v", traces.Watched())
+				}
+				c.CloseNow()
+				<-read
+				stop()
+			})
+		})
+	}
 }
 
 // A page of our own may watch: a browser says where it comes from, offers compression, and has the password that its user gave for the page.
