@@ -332,11 +332,11 @@ func (p *tab) click(selector string) {
 	}
 }
 
-// shot is a picture of what is in view, as PNG.
+// shot is a picture of the whole page, as PNG.
 func (p *tab) shot() []byte {
 	p.t.Helper()
 	var r struct{ Data string }
-	p.do("Page.captureScreenshot", map[string]any{"format": "png"}, &r)
+	p.do("Page.captureScreenshot", map[string]any{"format": "png", "captureBeyondViewport": true}, &r)
 	b, err := base64.StdEncoding.DecodeString(r.Data)
 	if err != nil {
 		p.t.Fatal(err)

@@ -203,18 +203,19 @@ func (s *station) talk() {
 func (s *station) past() {
 	now := time.Now()
 	to := make([]string, 20000)
+	gone := mtakit.Response{Code: 550, Enhanced: [3]uint16{5, 1, 1}, Text: "no such user here"}
 	record := func(kind mtakit.Kind, at time.Time, n float64) {
 		if n >= 1 {
-			s.activity.Record(&mtakit.Record{Kind: kind, Time: at, To: to[:int(n)]})
+			s.activity.Record(&mtakit.Record{Kind: kind, Time: at, To: to[:int(n)], Site: "ip-198-51-100-8->mx.nobody.example@smtp_client", Response: gone})
 		}
 	}
 	wave := func(at time.Time, period float64) float64 { return math.Sin(float64(at.Unix()) / period * 2 * math.Pi) }
 	step := func(at time.Time, seconds float64) {
-		noise := 1 + 0.25*wave(at, 7) + 0.15*wave(at, 23)
-		in := (24 + 14*wave(at, 86400) + 5*wave(at, 410)) * noise * seconds
+		noise := 1 + 0.05*wave(at, 17) + 0.03*wave(at, 61)
+		in := (240 + 140*wave(at, 86400) + 50*wave(at, 410)) * noise * seconds
 		record(mtakit.Reception, at, in)
 		record(mtakit.Delivered, at, in*(0.86+0.08*wave(at, 300)))
-		record(mtakit.Bounce, at, in*0.03)
+		record(mtakit.Bounce, at, in*0.003)
 	}
 	for at := now.Add(-48 * time.Hour); at.Before(now.Add(-10 * time.Minute)); at = at.Add(10 * time.Second) {
 		step(at, 10)

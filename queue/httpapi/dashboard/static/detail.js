@@ -2,7 +2,7 @@
 import { admin, attempt } from "./api.js";
 import { draw, h } from "./dom.js";
 import { num, plural, span, time, words } from "./format.js";
-import { button, facts, holdBadge, holdSentence, kindBadge, meter, name, panel, problem, reply, skeleton, table } from "./parts.js";
+import { button, facts, holdBadge, holdSentence, kindBadge, meter, name, panel, problem, reply, site as siteOf, skeleton, table } from "./parts.js";
 import { detail, link, set } from "./route.js";
 import { newRule } from "./rules.js";
 import { tree } from "./tree.js";
@@ -22,6 +22,7 @@ export function showDetail(open) {
     document.body.append(el);
     shown = { el, body: el.querySelector(".body"), from: document.activeElement };
     el.showModal();
+    shown.body.focus();
   }
   Object.assign(shown, { kind, name: queue });
   draw(shown.el.querySelector("#detail-head"), h("p", { class: "eyebrow" }, kind === "ready" ? "Ready queue" : "Scheduled queue"), h("h2", { id: "detail-title" }, queue));
@@ -88,7 +89,7 @@ function messages({ data, error }) {
   const to = (m) => [m.message.recipient ?? []].flat();
   return panel("Messages", { level: 3, note: `${rows.length} of ${plural(data.num_scheduled, "message")}` }, table({
     caption: "Messages", rows, key: (m) => m.id, columns: [
-      { label: "Recipient", cell: (m) => [h("a", { href: link("explain", { id: m.id }), title: `Explain ${m.id}` }, name(to(m.message ? m : { message: {} })[0] ?? "–")), h("span", { class: "sub" }, `from ${m.message.sender || "<>"}`)] },
+      { label: "Recipient", cell: (m) => [h("a", { href: link("explain", { id: m.id }), title: `Explain ${m.id}` }, name(to(m)[0] ?? "–")), h("span", { class: "sub" }, `from ${m.message.sender || "<>"}`)] },
       { label: "Tries", num: true, cell: (m) => num(m.num_attempts ?? 0) },
       { label: "Due", num: true, cell: (m) => (m.due ? time(m.due) : "now") },
     ] }));
@@ -99,6 +100,11 @@ function failures({ data, error }) {
   return panel("Latest failures", { level: 3 }, data.recent.length ? h("ol", { class: "events" }, data.recent.slice(0, 12).map((f) =>
     h("li", { key: `${f.time}${f.id}` }, h("div", null, time(f.time), kindBadge(f.kind), h("span", { class: "sub" }, f.recipient)), reply(f.response)))) : h("p", { class: "hint pad" }, "None is known."));
 }
+
+const times = (n) => [num(n), h("span", { class: "of" }, n === 1 ? " time" : " times")];
+
+// brief is a duration of the server without what is below a second.
+const brief = (d) => d.split(" ").filter((part) => !/[mun]s$/.test(part)).slice(0, 2).join(" ") || "<1s";
 
 async function scheduled(queue, signal) {
   const ask = (what, query) => attempt(admin(what), query, signal);
@@ -114,9 +120,9 @@ async function scheduled(queue, signal) {
     h("div", { class: "buttons" }, button("Suspend…", () => newRule("suspend", { name: queue })), button("Bounce…", () => newRule("bounce", { name: queue }), "danger"),
       h("a", { class: "btn", href: link("trace", { domain }) }, "Trace"), h("a", { class: "btn", href: link("explain", { queue }) }, "Explain")),
     facts(["Messages", num(q.messages)], ["Waiting", num(q.waiting)], ["Due", num(q.due)], ["In flight", num(q.in_flight)], ["Changed", time(q.changed)],
-      ["Held back by its rate", num(q.delayed.rate)], ["by policy", num(q.delayed.ready)], ["for lack of room", num(q.delayed.full)]),
+      ["Held by its rate", times(q.delayed.rate)], ["Held by policy", times(q.delayed.ready)], ["Held for room", times(q.delayed.full)]),
     q.ready_queues.length > 0 && panel("Where its mail goes", { level: 3 }, table({ caption: "Ready queues", rows: targets.map((t, i) => t.data?.queues[0] ?? { name: q.ready_queues[i], gone: true }), key: (r) => r.name, columns: [
-      { label: "Ready queue", cell: (r) => h("a", { href: detail("ready", r.name) }, name(r.name)) },
+      { label: "Site", cell: (r) => [h("a", { href: detail("ready", r.name) }, name(siteOf(r.name).site, r.name)), h("span", { class: "sub" }, siteOf(r.name).source)] },
       { label: "Held by", cell: (r) => (r.gone ? h("span", { class: "quiet" }, "gone") : holdBadge(r.hold, "moving")) },
       { label: "Messages", num: true, cls: "metered", cell: (r) => (r.gone ? "–" : [meter(r.messages, r.max_ready), num(r.messages)]) },
       { label: "Connections", num: true, cell: (r) => (r.gone ? "–" : [num(r.connections), h("span", { class: "of" }, ` / ${r.connection_limit}`)]) },
@@ -134,7 +140,7 @@ function connections({ data, error }, queue) {
   return panel("Connections", { level: 3, note: plural(data.dispatchers.length, "connection") }, table({
     caption: "Connections", rows: data.dispatchers.slice(0, 50), key: (d) => d.session_id, columns: [
       { label: "Phase", cell: (d) => [phase(d.phase), d.detail && h("span", { class: "sub" }, d.detail)] },
-      { label: "For", num: true, cell: (d) => d.time_in_current_phase.split(" ").slice(0, 2).join(" ") },
+      { label: "For", num: true, cell: (d) => brief(d.time_in_current_phase) },
       { label: "Age", num: true, cell: (d) => span((Date.parse(data.now) - Date.parse(d.started_at)) / 1000) },
       { label: "Delivered", num: true, cell: (d) => num(d.messages_delivered) },
       { label: "Deferred", num: true, wide: 1, cell: (d) => num(d.messages_transfailed) },
@@ -154,7 +160,7 @@ async function ready(queue, signal) {
     why(q, q.hold, q.messages || q.connections ? [h("strong", null, "Moving"), ": nothing holds it up."] : [h("strong", null, "Idle"), ": it has no messages and no connections."]),
     h("div", { class: "buttons" }, button("Suspend…", () => newRule("suspend-ready-q", { name: queue })), h("a", { class: "btn", href: link("trace", { ready_queue: queue }) }, "Trace")),
     facts(["Messages", num(q.messages), h("span", { class: "of" }, ` / ${q.max_ready}`)], ["Connections", num(q.connections), h("span", { class: "of" }, ` / ${q.connection_limit}`)], ["Fed by", plural(q.feeders, "queue")],
-      ["Source", q.source], q.provider && ["Provider", q.provider], ["Delivered", num(q.delivered)], ["Deferred", num(q.deferred)], ["Failed", num(q.failed)], ["Found full", num(q.full)], ["Connecting failed in a row", num(q.connect_failures)]),
+      ["Source", q.source], q.provider && ["Provider", q.provider], ["Delivered", num(q.delivered)], ["Deferred", num(q.deferred)], ["Failed", num(q.failed)], ["Found full", times(q.full)], q.connect_failures > 0 && ["Can't connect", times(q.connect_failures)]),
     failures(failed), connections(inspected, queue),
     i?.constraints && panel("Limits", { level: 3 }, h("dl", { class: "facts" }, Object.entries(i.constraints).filter(([, c]) => c && typeof c === "object").map(([k, c]) =>
       h("div", null, h("dt", null, words(k)), h("dd", null, c.display, c.source.kind !== "primary" && h("span", { class: "of" }, ` by ${c.source.name ?? words(c.source.kind)}`)))))),

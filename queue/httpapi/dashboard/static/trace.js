@@ -1,7 +1,7 @@
 // Trace: what is said on outbound connections, as it is said.
 import { admin } from "./api.js";
 import { draw, h, own, uid } from "./dom.js";
-import { clock, fullTime, number } from "./format.js";
+import { clock, fullTime, number, plural } from "./format.js";
 
 const fields = [["ready_queue", "Ready queue"], ["domain", "Domain"], ["mx_host", "Host"], ["egress_source", "Source"], ["mail_from", "Sender"], ["rcpt_to", "Recipient"]];
 const kept = 2000; // lines
@@ -145,7 +145,7 @@ class Trace {
     this.log.append(out);
     for (; this.lines > kept; this.lines--) this.log.firstChild.remove();
     if (this.follow) this.log.scrollTop = this.log.scrollHeight;
-    this.say(`Listening: ${number(this.events)} events of ${number(this.sessions.size)} connections`);
+    this.say(`Listening: ${plural(this.events, "event")} of ${plural(this.sessions.size, "connection")}`);
   }
 
   linesOf({ conn_meta: m, payload, when }) {
