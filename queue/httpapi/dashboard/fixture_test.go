@@ -199,39 +199,29 @@ func (s *station) talk() {
 	say(mtakit.TraceClosed, "")
 }
 
-// past makes up two days of traffic, the last ten minutes second by second.
+// past makes up two days of traffic, the last ten minutes second by second, and an hour of failures.
 func (s *station) past() {
-	now := time.Now()
 	to := make([]string, 20000)
-	gone := mtakit.Response{Code: 550, Enhanced: [3]uint16{5, 1, 1}, Text: "no such user here"}
-	record := func(kind mtakit.Kind, at time.Time, n float64) {
+	record := func(at time.Time, kind mtakit.Kind, domain string, n float64, r mtakit.Response) {
 		if n >= 1 {
-			s.activity.Record(&mtakit.Record{Kind: kind, Time: at, To: to[:int(n)], Site: "ip-198-51-100-8->mx.nobody.example@smtp_client", Response: gone})
+			s.activity.Record(&mtakit.Record{Kind: kind, Time: at, To: to[:int(n)], Class: classify(r), Site: "ip-198-51-100-7->mx." + domain + "@smtp_client", PeerName: "mx." + domain,
+				Queue: mtakit.QueueName{Campaign: "autumn", Tenant: "shop", Domain: domain}, Response: r})
 		}
 	}
 	wave := func(at time.Time, period float64) float64 { return math.Sin(float64(at.Unix()) / period * 2 * math.Pi) }
-	step := func(at time.Time, seconds float64) {
-		noise := 1 + 0.05*wave(at, 17) + 0.03*wave(at, 61)
-		in := (240 + 140*wave(at, 86400) + 50*wave(at, 410)) * noise * seconds
-		record(mtakit.Reception, at, in)
-		record(mtakit.Delivered, at, in*(0.86+0.08*wave(at, 300)))
-		record(mtakit.Bounce, at, in*0.003)
-	}
-	for at := now.Add(-48 * time.Hour); at.Before(now.Add(-10 * time.Minute)); at = at.Add(10 * time.Second) {
-		step(at, 10)
-	}
-	for at := now.Add(-10 * time.Minute); at.Before(now); at = at.Add(time.Second) {
-		step(at, 1)
-	}
-	for at := now.Add(-55 * time.Minute); at.Before(now.Add(-time.Minute)); at = at.Add(20 * time.Second) {
-		for i := range 2 + int(2*wave(at, 1500)) {
-			domain := []string{"busy.example", "full.example", "busy.example"}[i%3]
-			r := mtakit.Response{Code: 421, Enhanced: [3]uint16{4, 7, 28}, Text: "Our system has detected an unusual rate of mail"}
-			if domain == "full.example" {
-				r = mtakit.Response{Code: 452, Enhanced: [3]uint16{4, 2, 2}, Text: "mailbox full"}
-			}
-			s.activity.Record(&mtakit.Record{Kind: mtakit.TransientFailure, Time: at, To: to[:1+i], Class: classify(r), Site: "ip-198-51-100-7->mx." + domain + "@smtp_client",
-				Queue: mtakit.QueueName{Campaign: "autumn", Tenant: "shop", Domain: domain}, Response: r, PeerName: "mx." + domain})
+	now, step := time.Now(), 10*time.Second
+	for at := now.Add(-48 * time.Hour).Truncate(step); at.Before(now); at = at.Add(step) {
+		if now.Sub(at) <= 10*time.Minute {
+			step = time.Second
 		}
+		in := (240 + 140*wave(at, 86400) + 50*wave(at, 410)) * (1 + 0.05*wave(at, 17) + 0.03*wave(at, 61)) * step.Seconds()
+		record(at, mtakit.Reception, "fine.example", in, mtakit.Response{Code: 250})
+		record(at, mtakit.Delivered, "fine.example", in*(0.84+0.06*wave(at, 300)), mtakit.Response{Code: 250})
+		if at.Unix()%10 != 0 {
+			continue
+		}
+		record(at, mtakit.Bounce, "nobody.example", 30*(1+wave(at, 900)), mtakit.Response{Code: 550, Enhanced: [3]uint16{5, 1, 1}, Text: "no such user here"})
+		record(at, mtakit.TransientFailure, "busy.example", 120*(1.2+wave(at, 500)), mtakit.Response{Code: 421, Enhanced: [3]uint16{4, 7, 28}, Text: "unusual rate of mail"})
+		record(at, mtakit.TransientFailure, "full.example", 20*(1+wave(at, 1700)), mtakit.Response{Code: 452, Enhanced: [3]uint16{4, 2, 2}, Text: "mailbox full"})
 	}
 }

@@ -12,14 +12,16 @@ function nice(max, n) {
 const tickSeconds = [5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400];
 
 // buckets makes steps of the history into rates per second, in buckets of so many steps that there are not more than most. They begin at multiples
-// of their length, so that the picture does not shimmer as time goes on.
-export function buckets(history, names, most) {
+// of their length, so that the picture does not shimmer as time goes on. What was before since, when there was no server, is left out.
+export function buckets(history, names, most, since) {
   const step = history.step_seconds;
   const n = history[names[0]].length;
   const start = Date.parse(history.start) / 1000;
   const now = Date.parse(history.now) / 1000;
-  const per = [1, 2, 5, 10, 15, 20, 30, 60].find((k) => n / k <= most) ?? Math.ceil(n / most);
-  const first = Math.ceil(start / step / per) * per - Math.round(start / step);
+  const something = history[names[0]].findIndex((_, i) => names.some((name) => history[name][i] > 0));
+  const from = Math.max(0, Math.min(Math.floor((since - start) / step), something < 0 ? n : something, n - 20));
+  const per = [1, 2, 5, 10, 15, 20, 30, 60].find((k) => (n - from) / k <= most) ?? Math.ceil(n / most);
+  const first = Math.ceil((start / step + from) / per) * per - Math.round(start / step);
   const out = [];
   for (let i = first; i < n; i += per) {
     const from = start + i * step;

@@ -124,7 +124,7 @@ async function scheduled(queue, signal) {
     q.ready_queues.length > 0 && panel("Where its mail goes", { level: 3 }, table({ caption: "Ready queues", rows: targets.map((t, i) => t.data?.queues[0] ?? { name: q.ready_queues[i], gone: true }), key: (r) => r.name, columns: [
       { label: "Site", cell: (r) => [h("a", { href: detail("ready", r.name) }, name(siteOf(r.name).site, r.name)), h("span", { class: "sub" }, siteOf(r.name).source)] },
       { label: "Held by", cell: (r) => (r.gone ? h("span", { class: "quiet" }, "gone") : holdBadge(r.hold, "moving")) },
-      { label: "Messages", num: true, cls: "metered", cell: (r) => (r.gone ? "–" : [meter(r.messages, r.max_ready), num(r.messages)]) },
+      { label: "Messages", num: true, cls: "metered", cell: (r) => (r.gone ? "–" : [meter(r.messages, r.max_ready, "limit"), num(r.messages)]) },
       { label: "Connections", num: true, cell: (r) => (r.gone ? "–" : [num(r.connections), h("span", { class: "of" }, ` / ${r.connection_limit}`)]) },
     ] })),
     failures(failed), messages(sample),

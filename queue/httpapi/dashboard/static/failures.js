@@ -30,7 +30,8 @@ function classes(data, params) {
 }
 
 function place(g) {
-  if (!g.site) return h("span", { class: "none" }, g.kind === "Rejection" ? "at reception" : "–");
+  if (!g.site && g.kind === "Rejection") return h("span", { class: "none" }, "at reception");
+  if (!g.site) return [h("a", { href: detail("scheduled", g.last.queue) }, name(g.last.queue)), h("span", { class: "sub" }, "on the way to a ready queue, the latest")];
   const { source, site } = siteOf(g.site);
   return source ? [h("a", { href: detail("ready", g.site) }, name(site, g.site)), h("span", { class: "sub" }, source)] : name(site);
 }

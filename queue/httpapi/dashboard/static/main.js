@@ -29,6 +29,7 @@ let wantSearch = false; // the search of the next view is to get the focus
 
 function nav() {
   draw($("nav"), views.map(([name, label], i) => h("a", { href: `#/${name}`, key: name, "aria-current": shown?.name === name ? "page" : null, title: `${label} (${i + 1})` }, label)));
+  $("nav").querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" }); // on a phone there is not room for all
 }
 
 function navigate() {

@@ -41,7 +41,7 @@ function lately(history, name, seconds) {
 
 function tiles({ summary: s, recent }) {
   const r = recent.data;
-  const points = r ? buckets(r, names, 60) : [];
+  const points = r ? buckets(r, names, 60, Date.parse(s.since) / 1000) : [];
   return h("dl", { class: "tiles", "aria-label": "Now" },
     r && series.slice(0, 4).map(({ name, label }) => tile(label, rate(lately(r, name, 30)), "/s",
       spark(points.map((p) => p.rate[name]), name), name)),
@@ -50,12 +50,12 @@ function tiles({ summary: s, recent }) {
     tile("Connections", num(s.connections), null, h("span", { class: "sub" }, "outbound")));
 }
 
-function traffic({ history, want }) {
+function traffic({ summary, history, want }) {
   const choose = h("div", { class: "seg", role: "group", "aria-label": "Span" }, Object.entries(spans).map(([v, label]) =>
     h("button", { type: "button", "aria-pressed": String(v === want), on: { click: () => set({ span: v === "10m" ? "" : v }, true) } }, label)));
   if (history.error) return panel("Traffic", { cls: "wide" }, problem(history.error, "history"));
   chart ??= new Chart(series);
-  chart.set(buckets(history.data, names, 180));
+  chart.set(buckets(history.data, names, 180, Date.parse(summary.since) / 1000));
   const legend = h("div", { class: "legend", role: "group", "aria-label": "Lines" }, series.map((s) =>
     h("button", { type: "button", "aria-pressed": String(!chart.hidden.has(s.name)), on: { click: () => { chart.toggle(s.name); dispatchEvent(new Event("pageview")); } } },
       h("i", { class: `swatch ${s.name}`, "aria-hidden": "true" }), s.label)));
@@ -83,7 +83,7 @@ function busiest({ ready: { data, error } }) {
       { label: "Site", cell: (q) => [h("a", { href: detail("ready", q.name) }, name(q.site)), h("span", { class: "sub" }, q.source)] },
       { label: "Held by", wide: 1, cell: (q) => holdBadge(q.hold, "moving") },
       { label: "Messages", num: true, cell: (q) => num(q.messages) },
-      { label: "Connections", num: true, cls: "metered", cell: (q) => [meter(q.connections, q.connection_limit), h("span", null, num(q.connections), h("span", { class: "of" }, ` / ${q.connection_limit}`))] },
+      { label: "Connections", num: true, cls: "metered", cell: (q) => [meter(q.connections, q.connection_limit, "limit"), h("span", null, num(q.connections), h("span", { class: "of" }, ` / ${q.connection_limit}`))] },
     ] }) : empty("No connection is open"));
 }
 

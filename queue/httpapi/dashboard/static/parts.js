@@ -50,9 +50,10 @@ export function table({ caption, columns, rows, key, sort, onSort, busy }) {
     h("tbody", null, rows.map((row) => h("tr", { key: key(row) }, columns.map((c, i) => h(i ? "td" : "th", { class: cls(c), scope: i ? null : "row" }, c.cell(row))))))));
 }
 
-// meter is a bar beside a number.
+// meter is a bar beside a number. Its tone is warn, bad, or limit: warn when it is full.
 export function meter(value, of, tone = "") {
   const share = of > 0 ? Math.min(value / of, 1) : 0;
+  if (tone === "limit") tone = share === 1 ? "warn" : "";
   return h("i", { class: `meter ${tone}`, "aria-hidden": "true" }, h("b", { style: { width: `${(share * 100).toFixed(1)}%` } }));
 }
 

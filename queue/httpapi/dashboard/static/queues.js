@@ -28,7 +28,7 @@ const scheduled = (rows) => [
 const ready = () => [
   { label: "Ready queue", cell: (q) => [h("a", { href: detail("ready", q.name) }, name(q.site || q.name)), h("span", { class: "sub" }, [q.source, q.protocol !== "smtp_client" && q.protocol, q.provider].filter(Boolean).join(" · "))] },
   { label: "Held by", cell: (q) => holdBadge(q.hold, q.messages || q.connections ? "moving" : "idle") },
-  { label: "Messages", num: true, sort: "messages", cls: "metered", cell: (q) => [meter(q.messages, q.max_ready), num(q.messages)] },
+  { label: "Messages", num: true, sort: "messages", cls: "metered", cell: (q) => [meter(q.messages, q.max_ready, "limit"), num(q.messages)] },
   { label: "Connections", num: true, sort: "connections", wide: 1, cell: (q) => [num(q.connections), h("span", { class: "of" }, ` / ${q.connection_limit}`)] },
   { label: "Delivered", num: true, sort: "delivered", wide: 2, cell: (q) => num(q.delivered) },
   { label: "Deferred", num: true, sort: "deferred", wide: 2, cell: (q) => num(q.deferred) },
