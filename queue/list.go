@@ -112,10 +112,12 @@ func (q *Queue) ScheduledQueues(o ListOptions) (list []ScheduledQueue, matched i
 				if s == nil {
 					continue
 				}
-				name := s.name().String()
-				if search.in(name) {
+				v := value(s)
+				if search.all() && !best.reaches(v) { // for nearly all; their names are not looked at
 					matched++
-					best.offer(value(s), name, s)
+				} else if name := s.ref.String(); search.in(name) {
+					matched++
+					best.offer(v, name, s)
 				}
 			}
 			more, pos = end < len(sh.scheds), end
@@ -204,18 +206,27 @@ func (q *Queue) holdOf(s *sched, name mtakit.QueueName, c *conf, f *feed, blocke
 }
 
 // search is a substring in any case.
-type search struct{ text, buf []byte }
-
-func newSearch(s string) search { return search{text: lower(nil, s)} }
-
-func (s *search) in(name string) bool {
-	if len(s.text) == 0 {
-		return true
-	}
-	s.buf = lower(s.buf[:0], name)
-	return bytes.Contains(s.buf, s.text)
+type search struct {
+	text string // in small letters
+	buf  []byte
 }
 
+func newSearch(s string) search { return search{text: string(lower(nil, s))} }
+
+// all says whether every name is wanted.
+func (s *search) all() bool { return s.text == "" }
+
+func (s *search) in(name string) bool {
+	for i := range len(name) {
+		if 'A' <= name[i] && name[i] <= 'Z' { // few have any
+			s.buf = lower(s.buf[:0], name)
+			return bytes.Contains(s.buf, []byte(s.text))
+		}
+	}
+	return strings.Contains(name, s.text)
+}
+
+// lower appends s in small letters.
 func lower(b []byte, s string) []byte {
 	for i := range len(s) {
 		c := s[i]
@@ -248,6 +259,11 @@ func (p *podium[T]) offer(value int64, name string, of T) {
 		p.heap[0] = e
 		heap.Fix(&p.heap, 0)
 	}
+}
+
+// reaches says whether something of that value might be among them.
+func (p *podium[T]) reaches(value int64) bool {
+	return len(p.heap) < p.size || value >= p.heap[0].value
 }
 
 // ranked takes all out, the first first.

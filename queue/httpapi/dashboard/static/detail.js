@@ -4,6 +4,7 @@ import { draw, h } from "./dom.js";
 import { num, plural, span, time, words } from "./format.js";
 import { button, facts, holdBadge, holdSentence, kindBadge, meter, name, panel, problem, reply, site as siteOf, skeleton, table } from "./parts.js";
 import { detail, link, set } from "./route.js";
+import { explained } from "./explained.js";
 import { newRule } from "./rules.js";
 import { tree } from "./tree.js";
 
@@ -108,7 +109,7 @@ const brief = (d) => d.split(" ").filter((part) => !/[mun]s$/.test(part)).slice(
 
 async function scheduled(queue, signal) {
   const ask = (what, query) => attempt(admin(what), query, signal);
-  const [list, sample, failed, explained] = await Promise.all([
+  const [list, sample, failed, explanation] = await Promise.all([
     ask("queues", { kind: "scheduled", name: queue }), ask("inspect-sched-q", { queue_name: queue, limit: 10 }), ask("failures", { queue, limit: 12 }), ask("explain", { queue }),
   ]);
   if (list.error) return [gone(list.error, "this queue"), failures(failed)];
@@ -128,7 +129,7 @@ async function scheduled(queue, signal) {
       { label: "Connections", num: true, cell: (r) => (r.gone ? "–" : [num(r.connections), h("span", { class: "of" }, ` / ${r.connection_limit}`)]) },
     ] })),
     failures(failed), messages(sample),
-    explained.data && panel("Settings and where they come from", { level: 3 }, tree(explained.data)),
+    explanation.data && explained(explanation.data, true),
   ];
 }
 

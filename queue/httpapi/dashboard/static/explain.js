@@ -2,8 +2,8 @@
 import { admin, attempt } from "./api.js";
 import { draw, h, uid } from "./dom.js";
 import { empty, panel, problem, skeleton } from "./parts.js";
+import { explained } from "./explained.js";
 import { set } from "./route.js";
-import { tree } from "./tree.js";
 
 const kinds = { address: "Address", queue: "Queue", id: "Message" };
 
@@ -28,7 +28,7 @@ class Explain {
   constructor(main, params) {
     this.input = h("input", { type: "search", class: "search wide", id: uid(), placeholder: "user@example.com, campaign:tenant@example.com, or the id of a message", spellcheck: "false", autocomplete: "off" });
     this.kind = h("select", { "aria-label": "What it is" }, h("option", { value: "" }, "Find out"), Object.entries(kinds).map(([v, label]) => h("option", { value: v }, label)));
-    this.out = h("div", { "aria-live": "polite" });
+    this.out = h("div", { class: "out", "aria-live": "polite" });
     draw(main, h("h1", { class: "sr" }, "Explain"), panel("Explain", { note: "where mail goes, by which settings, and what it waits for" },
       h("form", { class: "ask", role: "search", on: { submit: (e) => {
         e.preventDefault();
@@ -56,7 +56,7 @@ class Explain {
       const { data, error } = await attempt(admin("explain"), { [kind]: text }, signal);
       if (signal.aborted) return;
       draw(this.out, error ? error.kind === "refused" ? empty(`Nothing is known of this ${kinds[kind].toLowerCase()}`, error.message) : problem(error, "explanations")
-        : panel(text, { note: kinds[kind] }, tree(data, ["now"])));
+        : [h("h2", { class: "subject" }, h("span", { class: "eyebrow" }, kinds[kind]), text), explained(data)]);
     } catch (e) {
       if (!signal.aborted) throw e;
     }

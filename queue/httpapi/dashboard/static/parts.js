@@ -4,7 +4,7 @@ import { compact, number, plural, relative, time, words } from "./format.js";
 
 const holds = {
   bounced: ["bad", "Bounced by rule"], suspended: ["warn", "Suspended"], settings: ["bad", "No settings"], ready_full: ["warn", "Ready queue full"], rate: ["warn", "Rate used up"],
-  source: ["bad", "Source suspended"], connection: ["warn", "Connection limit"], connect_failing: ["bad", "Can't connect"],
+  not_due: ["", "Not due"], spool: ["bad", "Spool unwell"], route: ["bad", "No route"], no_source: ["bad", "No source"], source: ["bad", "Source suspended"], connection: ["warn", "Connection limit"], connect_failing: ["bad", "Can't connect"],
 };
 
 // holdBadge says why a queue does not move.
