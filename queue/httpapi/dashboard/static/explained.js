@@ -9,7 +9,7 @@ const queueLink = (kind, n, text = n) => h("a", { href: detail(kind, n) }, name(
 
 function verdict(x) {
   if (x.bounce) return h("div", { class: "callout bad" }, h("strong", null, "Bounced by rule"), `: ${x.bounce.reason}. The rule ends `, time(x.bounce.expires), ".");
-  const next = x.next_attempt && h("p", null, "No attempt before ", time(x.next_attempt, true), ".");
+  const next = x.next_attempt && Date.parse(x.next_attempt) > Date.parse(x.now) + 1000 && h("p", null, "No attempt before ", time(x.next_attempt, true), ".");
   if (x.holds.length) return h("div", { class: "callout warn" }, h("ul", null, x.holds.map((hold) => h("li", null, holdSentence(hold)))), next);
   const errors = [x.settings_error, x.route_error, x.pool_error].filter(Boolean);
   if (errors.length) return h("div", { class: "callout bad" }, h("ul", null, errors.map((e) => h("li", null, e))));
