@@ -1,7 +1,7 @@
 // Detail: one queue, why its mail waits, and what can be done about it.
 import { admin, attempt } from "./api.js";
 import { draw, h } from "./dom.js";
-import { num, plural, span, time, words } from "./format.js";
+import { brief, num, plural, span, time, words } from "./format.js";
 import { button, facts, holdBadge, holdSentence, kindBadge, meter, name, panel, problem, reply, site as siteOf, skeleton, table } from "./parts.js";
 import { detail, link, set } from "./route.js";
 import { explained } from "./explained.js";
@@ -103,9 +103,6 @@ function failures({ data, error }) {
 }
 
 const times = (n) => [num(n), h("span", { class: "of" }, n === 1 ? " time" : " times")];
-
-// brief is a duration of the server without what is below a second.
-const brief = (d) => d.split(" ").filter((part) => !/[mun]s$/.test(part)).slice(0, 2).join(" ") || "<1s";
 
 async function scheduled(queue, signal) {
   const ask = (what, query) => attempt(admin(what), query, signal);

@@ -1,6 +1,6 @@
 // An explanation, drawn: what happens to the mail, on which way, within which limits, by which settings and what set them.
 import { h } from "./dom.js";
-import { bytes, num, plural, time, words } from "./format.js";
+import { brief, bytes, num, plural, time, words } from "./format.js";
 import { facts, holdBadge, holdSentence, meter, name, panel, site as siteOf, table } from "./parts.js";
 import { detail } from "./route.js";
 import { tree } from "./tree.js";
@@ -9,7 +9,7 @@ const queueLink = (kind, n, text = n) => h("a", { href: detail(kind, n) }, name(
 
 function verdict(x) {
   if (x.bounce) return h("div", { class: "callout bad" }, h("strong", null, "Bounced by rule"), `: ${x.bounce.reason}. The rule ends `, time(x.bounce.expires), ".");
-  const next = x.next_attempt && Date.parse(x.next_attempt) > Date.parse(x.now) + 1000 && h("p", null, "No attempt before ", time(x.next_attempt, true), ".");
+  const next = x.next_attempt && Date.parse(x.next_attempt) > Date.parse(x.now) + 1000 && h("p", null, "The next attempt is ", time(x.next_attempt, true), " at the earliest.");
   if (x.holds.length) return h("div", { class: "callout warn" }, h("ul", null, x.holds.map((hold) => h("li", null, holdSentence(hold)))), next);
   const errors = [x.settings_error, x.route_error, x.pool_error].filter(Boolean);
   if (errors.length) return h("div", { class: "callout bad" }, h("ul", null, errors.map((e) => h("li", null, e))));
@@ -17,7 +17,7 @@ function verdict(x) {
 }
 
 function message(m) {
-  return panel("Message", { level: 3, note: words(m.where) }, facts(["From", m.sender || "<>"], ["To", m.recipients.join(", ")], ["Tries", num(m.num_attempts)], ["Due", time(m.due)], ["Expires", time(m.expires)],
+  return panel("Message", { level: 3, note: words(m.where) }, facts(["From", m.sender || "<>"], ["To", m.recipients.join(", ")], ["Tries", num(m.num_attempts)], ["Due", m.due ? time(m.due) : "now"], ["Expires", time(m.expires)],
     ["Created", time(m.created)], ["Size", bytes(m.size)], m.ahead > 0 && ["Ahead of it", plural(m.ahead, "message")], m.ready_queue && ["In", queueLink("ready", m.ready_queue)]));
 }
 
@@ -46,7 +46,7 @@ function limits(all, title = "Limits") {
     { label: "Limit", cell: (l) => [name(l.setting ?? l.name, l.name), l.setting && h("span", { class: "sub", title: l.name }, l.name)] },
     { label: "Allows", cell: (l) => l.limit },
     { label: "In use", num: true, cls: "metered", cell: (l) => (l.used === null ? h("span", { class: "none" }, "not known") : [meter(l.used, l.most, "limit"), h("span", null, num(l.used), h("span", { class: "of" }, ` / ${l.most}`))]) },
-    { label: "Next in", num: true, cell: (l) => l.wait ?? h("span", { class: "none" }, "–") },
+    { label: "Next in", num: true, cell: (l) => (l.wait ? brief(l.wait) : h("span", { class: "none" }, "–")) },
   ] }));
 }
 

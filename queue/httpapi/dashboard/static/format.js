@@ -49,6 +49,9 @@ export function span(s) {
   return s % 60 && m < 10 ? `${m}m ${s % 60}s` : `${m}m`;
 }
 
+// brief is a duration as the server writes it, without what is below a second.
+export const brief = (d) => d.split(" ").filter((part) => !/[mun]s$/.test(part)).slice(0, 2).join(" ") || "<1s";
+
 // The server's clock: what is relative is relative to that.
 let skew = 0;
 export function serverTime(now) {
