@@ -3,6 +3,7 @@ package queue_test
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/mtakit/mtakit"
 	"github.com/mtakit/mtakit/queue"
@@ -54,4 +55,46 @@ func Example() {
 	// by unspecified->there.example@smtp_client
 	// to you@there.example
 	// <nil>
+}
+
+// Explain says where mail for an address would go, what decided so, and what is in its way.
+func ExampleQueue_Explain() {
+	settings := mtakit.DefaultQueueSettings()
+	settings.RetryInterval = mtakit.Duration(5 * time.Minute)
+	q, err := queue.New(queue.Config{
+		Spool: new(spooltest.Memory),
+		Router: mtakit.RouterFunc(func(_ context.Context, domain string) (*mtakit.Site, error) {
+			return &mtakit.Site{Name: "mx." + domain}, nil
+		}),
+		Egress: mtakit.EgressMap{},
+		Policy: queue.Policy{Settings: func(context.Context, mtakit.QueueName) (*mtakit.QueueSettings, error) { return &settings, nil }},
+		Provenance: queue.Provenance{Settings: func(context.Context, mtakit.QueueName) ([]mtakit.Setting, error) { // of a file, by package queuefile
+			return []mtakit.Setting{{Option: "retry_interval", By: "queue default", Place: mtakit.Place{File: "queues.toml", Line: 2}}}, nil
+		}},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	domain := "dest.example"
+	q.Suspend(queue.Match{Domain: &domain}, "maintenance over there", time.Now().Add(time.Hour))
+
+	x, err := q.Explain(context.Background(), queue.Subject{Address: "user@dest.example"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println("queue", x.Queue, "by", x.Sources[x.Chosen].ReadyQueue)
+	for _, s := range x.Settings {
+		if s.By != "" {
+			fmt.Println(s.Option, "is", s.Value, "by", s.By, "at", s.Place)
+		}
+	}
+	for _, h := range x.Holds {
+		fmt.Println(h.Reason, "for", x.Next.Sub(x.Now).Round(time.Hour), "because of", h.Text)
+	}
+	// Output:
+	// queue dest.example by unspecified->mx.dest.example@smtp_client
+	// retry_interval is "5m" by queue default at queues.toml:2
+	// suspended for 1h0m0s because of maintenance over there
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -94,13 +95,14 @@ func (r *ready) show() ReadyStatus {
 		SourceSuspended: q.sourceSuspended(p.Source.Name, now), Watchdog: watchdogLimit(p),
 	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	up := q.uptime()
 	if r.shutLocked() {
 		st.Shut = now.Add(r.shut - up)
 	}
-	for s := range r.live {
-		st.Sessions = append(st.Sessions, s.show(up))
+	sessions := slices.Collect(maps.Keys(r.live))
+	r.mu.Unlock()
+	for _, s := range sessions { // one of them may have ended just now
+		st.Sessions = append(st.Sessions, s.show(q.uptime()))
 	}
 	slices.SortFunc(st.Sessions, func(a, b SessionStatus) int { return cmp.Or(cmp.Compare(b.Age, a.Age), strings.Compare(a.ID, b.ID)) })
 	return st
@@ -163,11 +165,14 @@ func (q *Queue) Feeding(name string) ([]string, error) {
 // HeldQueues yields the ready queues that are held up, and why, in no order; nothing is locked while it yields.
 func (q *Queue) HeldQueues() iter.Seq2[string, Held] {
 	return func(yield func(string, Held) bool) {
-		for _, r := range q.allReady() {
-			if h := r.heldUp(); h != nil && !yield(r.name, *h) {
-				return
+		q.eachReady(func(some []*ready) bool {
+			for _, r := range some {
+				if h := r.heldUp(); h != nil && !yield(r.name, *h) {
+					return false
+				}
 			}
-		}
+			return true
+		})
 	}
 }
 

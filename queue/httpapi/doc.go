@@ -33,6 +33,20 @@
 // besides the queue (Config's Compact, SetLogFilter, Activity, Xfer, traces) adds the endpoints that it can serve, and the description of the
 // API has those that are there.
 //
+// # Inspection
+//
+// With Config.Queue there are KumoMTA's endpoints that look at messages, queues and connections. Answers are written while the queue is gone through, one message
+// in memory at a time. GET /api/admin/explain/v1, which KumoMTA does not have, tells for an address, a queue or the id of a message (queue.Explain):
+//
+//	curl 'http://127.0.0.1:8000/api/admin/explain/v1?address=user@dest.example'
+//	{"queue": "dest.example", "next_attempt": "2026-01-02T03:04:05Z",
+//	 "holds": [{"reason": "suspended", "text": "maintenance", "until": "2026-01-02T03:04:05Z"}],
+//	 "settings": [{"option": "retry_interval", "value": "5m", "by": "queue dest.example", "place": {"file": "queues.toml", "line": 5, "column": 18}}, …],
+//	 "chosen_source": "ip-1", "sources": [{"name": "ip-1", "weight": 3, "share": 0.75, "hold": null, "path": […], "limits": […], …}], …}
+//
+// A setting without place and by is a default; next is there where the configuration says something else by now. The schema Explanation of the OpenAPI
+// document has all fields.
+//
 // # Traces
 //
 // The websockets under /api/admin/trace-smtp-client/v1 and trace-smtp-server/v1 show what sessions publish in [Config].Outbound and Inbound, to those whose

@@ -96,6 +96,9 @@ func manyQueues(b *testing.B, n int, peer taker) (*httpapi.API, *queue.Queue) {
 	return api, q
 }
 
+// lastFound is the queue whose message a sweep comes to last.
+const lastFound = "spring:t0@d0000000.example.com"
+
 // BenchmarkAdmin is one request each, with a million scheduled queues beside a single one. What an order does in the background goes on meanwhile.
 func BenchmarkAdmin(b *testing.B) {
 	const nobody = `"domain":"nobody.test"`
@@ -115,6 +118,12 @@ func BenchmarkAdmin(b *testing.B) {
 				{"memory-stats", "GET", "/api/admin/memory/stats", "null"},
 				{"task-dump", "GET", "/api/admin/task-dump", "null"},
 				{"liveness", "GET", "/api/check-liveness/v1", ""},
+				{"inspect-sched-q", "GET", "/api/admin/inspect-sched-q/v1?limit=1&queue_name=" + lastFound, "null"},
+				{"inspect-message", "GET", "/api/admin/inspect-message/v1?id=0123456789ab7def8123456789abcdef&want_body=true", "null"},
+				{"ready-q-states", "GET", "/api/admin/ready-q-states/v1", "null"},
+				{"resolve-egress-path", "GET", "/api/admin/resolve-egress-path/v1?domain=d0000000.example.com", "null"},
+				{"explain-address", "GET", "/api/admin/explain/v1?address=b@d0000000.example.com", ""},
+				{"explain-queue", "GET", "/api/admin/explain/v1?queue=" + lastFound, ""},
 			} {
 				b.Run(c.name, func(b *testing.B) {
 					b.ReportAllocs()
@@ -140,6 +149,51 @@ func BenchmarkAdmin(b *testing.B) {
 				b.Errorf("%d messages wait", n)
 			}
 		})
+	}
+}
+
+// BenchmarkInspectMillion is what it costs mail that somebody looks all the time at queues among a million: how long a message takes through the queue
+// meanwhile, beside when nobody looks.
+func BenchmarkInspectMillion(b *testing.B) {
+	peer := make(taker)
+	api, q := manyQueues(b, 1_000_000, peer)
+	looks := []string{"/api/admin/inspect-sched-q/v1?limit=1&queue_name=" + lastFound, "/api/admin/ready-q-states/v1", "/api/admin/explain/v1?queue=" + lastFound}
+	sum := make(map[string]float64)
+	for b.Loop() {
+		for _, what := range []string{"idle", "meanwhile"} {
+			stop, stopped, n := make(chan struct{}), make(chan struct{}), 0
+			go func() {
+				defer close(stopped)
+				for what == "meanwhile" {
+					select {
+					case <-stop:
+						return
+					default:
+						do(api, call{path: looks[n%len(looks)]})
+						n++
+					}
+				}
+			}()
+			all := make([]time.Duration, 20_000)
+			for i := range all {
+				start := time.Now()
+				m := &mtakit.Message{Sender: "a@x.test", To: []string{"b@mail.test"}}
+				if err := q.Submit(b.Context(), []mtakit.Submission{{Message: m, Body: mtakit.Bytes("x\r\n")}}, mtakit.Durable); err != nil {
+					b.Fatal(err)
+				}
+				<-peer
+				all[i] = time.Since(start)
+			}
+			close(stop)
+			<-stopped
+			slices.Sort(all)
+			sum[what+"-µs"] += float64(all[len(all)/2].Nanoseconds()) / 1000
+			sum[what+"-p99-µs"] += float64(all[len(all)*99/100].Nanoseconds()) / 1000
+			sum["looks"] += float64(n)
+		}
+	}
+	for unit, v := range sum {
+		b.ReportMetric(v/float64(b.N), unit)
 	}
 }
 
