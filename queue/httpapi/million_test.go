@@ -102,17 +102,17 @@ const lastFound = "spring:t0@d0000000.example.com"
 // BenchmarkAdmin is one request each, with a million scheduled queues beside a single one. What an order does in the background goes on meanwhile.
 func BenchmarkAdmin(b *testing.B) {
 	const nobody = `"domain":"nobody.test"`
+	domain := "nobody.test"
 	for _, queues := range []int{1, 1_000_000} {
 		b.Run(fmt.Sprintf("queues=%d", queues), func(b *testing.B) {
 			api, q := manyQueues(b, queues, nil)
+			q.AdminBounce(queue.Match{Domain: &domain}, "for the list", time.Time{}, false)
 			for _, c := range []struct{ name, method, path, body string }{
-				{"bounce", "POST", "/api/admin/bounce/v1", `{"reason":"x",` + nobody + `}`},
 				{"bounce-list", "GET", "/api/admin/bounce/v1", "null"},
 				{"suspend", "POST", "/api/admin/suspend/v1", `{"reason":"x",` + nobody + `}`},
 				{"suspend-list", "GET", "/api/admin/suspend/v1", "null"},
 				{"suspend-ready-q", "POST", "/api/admin/suspend-ready-q/v1", `{"reason":"x","name":"a->b@smtp_client"}`},
 				{"suspend-ready-q-list", "GET", "/api/admin/suspend-ready-q/v1", "null"},
-				{"rebind", "POST", "/api/admin/rebind/v1", `{"reason":"x","data":{},` + nobody + `}`},
 				{"bump-config-epoch", "POST", "/api/admin/bump-config-epoch", ""},
 				{"machine-info", "GET", "/api/machine-info", "null"},
 				{"memory-stats", "GET", "/api/admin/memory/stats", "null"},
@@ -124,6 +124,11 @@ func BenchmarkAdmin(b *testing.B) {
 				{"resolve-egress-path", "GET", "/api/admin/resolve-egress-path/v1?domain=d0000000.example.com", "null"},
 				{"explain-address", "GET", "/api/admin/explain/v1?address=b@d0000000.example.com", ""},
 				{"explain-queue", "GET", "/api/admin/explain/v1?queue=" + lastFound, ""},
+				{"summary", "GET", "/api/admin/summary/v1", "null"},
+				{"queues", "GET", "/api/admin/queues/v1?kind=scheduled&limit=20", "null"},
+				// Last, since what they do in the background goes on.
+				{"bounce", "POST", "/api/admin/bounce/v1", `{"reason":"x",` + nobody + `}`},
+				{"rebind", "POST", "/api/admin/rebind/v1", `{"reason":"x","data":{},` + nobody + `}`},
 			} {
 				b.Run(c.name, func(b *testing.B) {
 					b.ReportAllocs()

@@ -26,6 +26,18 @@ func (a *API) routesRules() {
 // reasonMax is how long a reason may be: each record of what happens for it has it.
 const reasonMax = 4096
 
+// rulesMax is how many rules of a kind there may be: each change writes all of them.
+const rulesMax = 10_000
+
+// full says whether there are so many rules of a kind that there can't be another one, and answers then.
+func full[T any](w http.ResponseWriter, rules []T) bool {
+	if len(rules) < rulesMax {
+		return false
+	}
+	problem(w, http.StatusServiceUnavailable, "there are %d rules already, and there can't be more", len(rules))
+	return true
+}
+
 // reason reads the text that says why.
 func (r *reader) reason() string {
 	s := r.str()
@@ -88,7 +100,7 @@ func (a *API) addBounce(w http.ResponseWriter, r *http.Request) {
 		fields := append([]field{{"reason", func() { reason = r.reason() }}}, criteria(r, &match)...)
 		fields = append(append(fields, routingDomain(r, &match), queueNames(r, &match)), span.fields(r)...)
 		r.object("struct BounceV1Request", 1, append(fields, field{"suppress_logging", func() { suppress = r.boolean() }})...)
-	}) {
+	}) || full(w, a.cfg.Queue.Bounces()) {
 		return
 	}
 	rule := a.cfg.Queue.AdminBounce(match, reason, span.end(a.cfg.Now()), suppress)
@@ -142,7 +154,7 @@ func (a *API) addSuspension(w http.ResponseWriter, r *http.Request) {
 	if !a.read(w, r, func(r *reader) {
 		fields := append([]field{{"reason", func() { reason = r.reason() }}}, criteria(r, &match)...)
 		r.lenient("struct SuspendV1Request", 1, append(append(fields, queueNames(r, &match)), span.fields(r)...)...)
-	}) {
+	}) || full(w, a.cfg.Queue.Suspensions()) {
 		return
 	}
 	answer(w, idReply{a.cfg.Queue.Suspend(match, reason, span.end(a.cfg.Now())).ID})
@@ -162,7 +174,7 @@ func (a *API) addReadySuspension(w http.ResponseWriter, r *http.Request) {
 		r.lenient("struct SuspendReadyQueueV1Request", 2, append([]field{
 			{"name", func() { name = r.str() }}, {"reason", func() { reason = r.reason() }},
 		}, span.fields(r)...)...)
-	}) {
+	}) || full(w, a.cfg.Queue.ReadySuspensions()) {
 		return
 	}
 	answer(w, idReply{a.cfg.Queue.SuspendReady(name, reason, span.end(a.cfg.Now())).ID})
