@@ -39,7 +39,7 @@ func (b *bounceCmd) Run(ctx context.Context, c *console) error {
 	return err
 }
 
-// bounceEntry is a bounce in force. Queues is not told by all daemons.
+// bounceEntry is a bounce in force. KumoMTA's doesn't tell Queues.
 type bounceEntry struct {
 	ID string `json:"id"`
 	criteria
@@ -50,9 +50,9 @@ type bounceEntry struct {
 	Total    int64           `json:"total_bounced"`
 }
 
-func (e *bounceEntry) matches(queue string) bool {
+func (e *bounceEntry) matches(queue *scheduledName) bool {
 	if len(e.Queues) > 0 {
-		return slices.Contains(e.Queues, queue)
+		return slices.Contains(e.Queues, queue.whole)
 	}
 	return e.criteria.matches(queue, e.RoutingDomain)
 }

@@ -44,21 +44,34 @@ func (c *criteria) check(everything bool, names []string, routingDomain *string)
 	return nil
 }
 
-// matches says whether a queue is chosen.
-func (c *criteria) matches(name string, routingDomain *string) bool {
-	if c.Domain == nil && c.Campaign == nil && c.Tenant == nil && routingDomain == nil {
-		return true
-	}
-	q := mtakit.ParseQueueName(name)
-	prefix, _, hasAt := strings.Cut(name, "@")
-	hasCampaign := hasAt && strings.Contains(prefix, ":")
-	agrees := func(want *string, part string, present bool) bool { return want == nil || present && part == *want }
-	return agrees(c.Domain, q.Domain, true) && agrees(c.Campaign, q.Campaign, hasCampaign) &&
-		agrees(c.Tenant, q.Tenant, hasAt) && agrees(routingDomain, q.Routing, q.Routing != "")
+// scheduledName is the name of a scheduled queue, taken apart once for many rules.
+type scheduledName struct {
+	mtakit.QueueName
+	whole       string
+	hasCampaign bool // perhaps an empty one
+	hasTenant   bool
 }
 
-// describe lists the criteria, or the names of queues for a daemon that tells them.
+func parseScheduled(name string) *scheduledName {
+	q := &scheduledName{QueueName: mtakit.ParseQueueName(name), whole: name}
+	var prefix string
+	prefix, _, q.hasTenant = strings.Cut(name, "@")
+	q.hasCampaign = q.hasTenant && strings.Contains(prefix, ":")
+	return q
+}
+
+// matches says whether a queue is chosen.
+func (c *criteria) matches(q *scheduledName, routingDomain *string) bool {
+	agrees := func(want *string, part string, present bool) bool { return want == nil || present && part == *want }
+	return agrees(c.Domain, q.Domain, true) && agrees(c.Campaign, q.Campaign, q.hasCampaign) &&
+		agrees(c.Tenant, q.Tenant, q.hasTenant) && agrees(routingDomain, q.Routing, q.Routing != "")
+}
+
+// describe lists the criteria, or the names of queues, besides which they don't count, for a daemon that tells them.
 func (c *criteria) describe(routingDomain *string, names []string) string {
+	if len(names) > 0 {
+		return "queue=" + listSome(names)
+	}
 	var parts []string
 	for _, p := range []struct {
 		name string
@@ -67,9 +80,6 @@ func (c *criteria) describe(routingDomain *string, names []string) string {
 		if p.v != nil {
 			parts = append(parts, p.name+"="+*p.v)
 		}
-	}
-	for _, n := range names {
-		parts = append(parts, "queue="+n)
 	}
 	if len(parts) == 0 {
 		return "everything"

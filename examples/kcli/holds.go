@@ -56,13 +56,14 @@ func (h *holds) ofReady(name string) string {
 
 // ofScheduled tells what befalls a scheduled queue; "" is nothing.
 func (h *holds) ofScheduled(name string) string {
+	q := parseScheduled(name)
 	for _, b := range h.bounced {
-		if b.matches(name) {
+		if b.matches(q) {
 			return "🗑️ bounce: " + b.Reason
 		}
 	}
 	for _, s := range h.suspended {
-		if s.matches(name) {
+		if s.matches(q) {
 			return "🛑suspend: " + s.Reason
 		}
 	}

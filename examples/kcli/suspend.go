@@ -39,7 +39,7 @@ func (s *suspendCancelCmd) Run(ctx context.Context, c *console) error {
 	return c.showText(ctx, "DELETE", suspendPath, s)
 }
 
-// suspension is a suspension of scheduled queues. Queues is not told by all daemons.
+// suspension is a suspension of scheduled queues. KumoMTA's doesn't tell Queues.
 type suspension struct {
 	ID string `json:"id"`
 	criteria
@@ -48,9 +48,9 @@ type suspension struct {
 	Duration mtakit.Duration `json:"duration"`
 }
 
-func (s *suspension) matches(queue string) bool {
+func (s *suspension) matches(queue *scheduledName) bool {
 	if len(s.Queues) > 0 {
-		return slices.Contains(s.Queues, queue)
+		return slices.Contains(s.Queues, queue.whole)
 	}
 	return s.criteria.matches(queue, nil)
 }

@@ -107,18 +107,19 @@ func (a *API) addBounce(w http.ResponseWriter, r *http.Request) {
 	answer(w, bounceReply{ID: rule.ID, Bounced: map[string]int{}})
 }
 
-// ruleEntry is what listings of rules have in common.
+// ruleEntry is what listings of rules have in common. KumoMTA doesn't list queue names, so that a rule for some queues looks like one for all.
 type ruleEntry struct {
-	ID       string          `json:"id"`
-	Campaign *string         `json:"campaign"`
-	Tenant   *string         `json:"tenant"`
-	Domain   *string         `json:"domain"`
-	Reason   string          `json:"reason"`
-	Duration mtakit.Duration `json:"duration"`
+	ID         string          `json:"id"`
+	Campaign   *string         `json:"campaign"`
+	Tenant     *string         `json:"tenant"`
+	Domain     *string         `json:"domain"`
+	QueueNames []string        `json:"queue_names,omitempty"`
+	Reason     string          `json:"reason"`
+	Duration   mtakit.Duration `json:"duration"`
 }
 
 func entryOf(r *queue.Rule, now time.Time) ruleEntry {
-	return ruleEntry{r.ID, r.Match.Campaign, r.Match.Tenant, r.Match.Domain, r.Reason, remaining(r.Expires, now)}
+	return ruleEntry{r.ID, r.Match.Campaign, r.Match.Tenant, r.Match.Domain, r.Match.QueueNames, r.Reason, remaining(r.Expires, now)}
 }
 
 func remaining(until, now time.Time) mtakit.Duration { return mtakit.Duration(max(until.Sub(now), 0)) }
