@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -278,6 +279,60 @@ func TestHeldQueues(t *testing.T) {
 		mta.Run(2 * time.Minute)
 		if got := held(); len(got) > 0 {
 			t.Errorf("%q", got)
+		}
+	})
+}
+
+// Whoever looks, and aborts, while mail is on its way neither loses nor repeats a message.
+func TestLookWhileBusy(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		mta := queuetest.New(t, queuetest.Options{Policy: pathPolicy(func(c *mtakit.PathConfig) {
+			c.ConnectionLimit.N, c.MaxReady = 3, 20
+			c.AdditionalConnectionLimits = mtakit.NamedLimits{{Name: "shared", Limit: mtakit.Limit{N: 20}}}
+		})})
+		mta.Peer("d3.test").Wait("DATA", time.Second)
+		const queues, each = 10, 60
+		var ids []mtakit.ID
+		var wg sync.WaitGroup
+		look := func(name string, last mtakit.ID) {
+			q, ready, parsed := mta.Queue, "unspecified->mx."+name+"@smtp_client", mtakit.ParseQueueName(name)
+			q.Scheduled(parsed)
+			for e := range q.Waiting(parsed) {
+				q.Message(t.Context(), e.ID)
+			}
+			if st, err := q.Ready(ready); err == nil && len(st.Sessions) > 3 {
+				t.Errorf("%d sessions", len(st.Sessions))
+			}
+			q.Feeding(ready)
+			for range q.HeldQueues() {
+			}
+			q.AbortAll(ready)
+			for _, about := range []queue.Subject{{Address: "x@" + name}, {Queue: parsed}, {ID: last}} {
+				if _, err := q.Explain(t.Context(), about); err != nil && !errors.Is(err, mtakit.ErrNotFound) {
+					t.Error(err)
+				}
+			}
+		}
+		for i := range each {
+			for n := range queues {
+				ids = append(ids, mta.Inject("a@x.test", fmt.Sprintf("x@d%d.test", n), "x\r\n"))
+			}
+			last := ids[len(ids)-1]
+			for n := range queues {
+				wg.Go(func() { look(fmt.Sprintf("d%d.test", n), last) })
+			}
+			if i%10 == 0 {
+				wg.Wait()
+				mta.Run(100 * time.Millisecond)
+			}
+		}
+		wg.Wait()
+		mta.Drain(24 * time.Hour)
+		for _, id := range ids {
+			if n := mta.Count(id, mtakit.Delivered); n != 1 {
+				t.Errorf("%s is delivered %d times", id, n)
+			}
 		}
 	})
 }

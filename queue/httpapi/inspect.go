@@ -42,7 +42,7 @@ func (a *API) inspectMessage(w http.ResponseWriter, r *http.Request) {
 	}
 	out := begin(w)
 	defer out.Flush()
-	writeMessage(out, m, body, messageInfo{})
+	writeMessage(out, m.ID, messageOf(m), body)
 }
 
 // fetch loads a message, and opens its body if it is wanted.
@@ -84,16 +84,15 @@ func (a *API) inspectScheduled(w http.ResponseWriter, r *http.Request) {
 	defer out.Flush()
 	out.Write(head[:len(head)-1])
 	out.WriteString(`,"messages":[`)
-	defer out.WriteString("]}")
-	if limit == 0 {
-		return
-	}
 	n := 0
 	for e := range queues.Waiting(parsed) {
+		if n == limit {
+			break
+		}
 		m, body, err := a.fetch(ctx, e.ID, wantBody)
 		switch {
 		case ctx.Err() != nil:
-			return
+			panic(http.ErrAbortHandler)
 		case errors.Is(err, mtakit.ErrNotFound): // it has gone since, or is only in memory
 			continue
 		case err != nil:
@@ -103,15 +102,13 @@ func (a *API) inspectScheduled(w http.ResponseWriter, r *http.Request) {
 		if n++; n > 1 {
 			out.WriteByte(',')
 		}
-		info := messageInfo{tries: &e.Tries}
-		if e.Due.After(now) {
-			info.due = e.Due
+		shape := messageOf(m)
+		if shape.Tries = &e.Tries; e.Due.After(now) {
+			shape.Due = moment(e.Due)
 		}
-		writeMessage(out, m, body, info)
-		if n == limit {
-			return
-		}
+		writeMessage(out, m.ID, shape, body)
 	}
+	out.WriteString("]}")
 }
 
 // begin starts an answer in JSON that is written piece by piece. Errors of writing mean that the client has gone.
@@ -121,13 +118,12 @@ func begin(w http.ResponseWriter) *bufio.Writer {
 }
 
 // writeMessage writes a message, and closes body, of which only a piece is in memory; nil is that it is not wanted.
-func writeMessage(w *bufio.Writer, m *mtakit.Message, body mtakit.Body, info messageInfo) {
-	info.fill(m)
-	b, err := marshal(info.json)
+func writeMessage(w *bufio.Writer, id mtakit.ID, shape messageShape, body mtakit.Body) {
+	b, err := marshal(shape)
 	if err != nil {
 		panic(http.ErrAbortHandler) // the client sees that the answer is not whole
 	}
-	fmt.Fprintf(w, `{"id":"%s","message":`, m.ID)
+	fmt.Fprintf(w, `{"id":"%s","message":`, id)
 	w.Write(b[:len(b)-1])
 	w.WriteString(`,"data":`)
 	if body == nil {

@@ -9,34 +9,25 @@ import (
 	"github.com/mtakit/mtakit/queue"
 )
 
-// messageInfo is what is told about a message but for its id and text.
-type messageInfo struct {
-	due   time.Time // zero is: not told, as is nil
-	tries *int
-	json  messageJSON
-}
-
-type messageJSON struct {
+// messageShape is what is told about a message but for its id and text.
+type messageShape struct {
 	Sender    string           `json:"sender"`
 	Recipient any              `json:"recipient"` // one string, or an array
 	Meta      map[string]any   `json:"meta"`
-	Due       *timestamp       `json:"due,omitempty"`
-	Tries     *int             `json:"num_attempts,omitempty"`
+	Due       *timestamp       `json:"due,omitempty"`          // in the listing of a queue
+	Tries     *int             `json:"num_attempts,omitempty"` // likewise
 	Schedule  *mtakit.Schedule `json:"scheduling,omitempty"`
 }
 
-func (i *messageInfo) fill(m *mtakit.Message) {
-	i.json = messageJSON{Sender: m.Sender, Recipient: m.To, Meta: m.Meta, Tries: i.tries, Schedule: m.Schedule}
+func messageOf(m *mtakit.Message) messageShape {
+	s := messageShape{Sender: m.Sender, Recipient: m.To, Meta: m.Meta, Schedule: m.Schedule}
 	if len(m.To) == 1 {
-		i.json.Recipient = m.To[0]
+		s.Recipient = m.To[0]
 	}
 	if m.Meta == nil {
-		i.json.Meta = map[string]any{}
+		s.Meta = map[string]any{}
 	}
-	if !i.due.IsZero() {
-		t := timestamp(i.due)
-		i.json.Due = &t
-	}
+	return s
 }
 
 type scheduledReply struct {
