@@ -53,9 +53,13 @@ func start(t testing.TB) *chromium {
 	if err != nil {
 		t.Fatal(err)
 	}
+	dir, err := os.MkdirTemp("", "dashboard-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
 	cmd := exec.Command(path, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-extensions", "--disable-sync",
 		"--disable-background-networking", "--disable-component-update", "--mute-audio", "--hide-scrollbars", "--force-color-profile=srgb",
-		"--remote-debugging-pipe", "--user-data-dir="+t.TempDir(), "about:blank")
+		"--remote-debugging-pipe", "--user-data-dir="+dir, "about:blank")
 	cmd.ExtraFiles = []*os.File{toBrowser, fromBrowser}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -73,6 +77,7 @@ func start(t testing.TB) *chromium {
 		late.Stop()
 		out.Close()
 		<-done
+		os.RemoveAll(dir) // a process that the browser left behind may still write there
 	})
 	return c
 }
@@ -289,7 +294,7 @@ func (p *tab) eval(expression string) any {
 func (p *tab) wait(condition string) {
 	p.t.Helper()
 	ok := p.eval(fmt.Sprintf(`new Promise((done) => {
-		const end = performance.now() + 20000;
+		const end = performance.now() + 40000;
 		const ask = () => { let ok; try { ok = %s } catch { ok = false }
 			if (ok) done(true); else if (performance.now() > end) done(false); else setTimeout(ask, 15); };
 		ask();

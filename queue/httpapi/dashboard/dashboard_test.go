@@ -47,6 +47,37 @@ func (p *tab) view(s *station, view string) {
 	p.wait(fmt.Sprintf(`document.querySelector("main").dataset.view === %q && document.querySelector("main .panel") && !document.querySelector("main > .skeleton")`, strings.Split(view, "?")[0]))
 }
 
+// audit lists what has no name, or too little contrast (WCAG 2.2, 1.4.3), or an id that is there twice.
+const audit = `(() => {
+	const found = [];
+	const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+	const rgba = (c) => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = c; canvas.fillRect(0, 0, 1, 1); return [...canvas.getImageData(0, 0, 1, 1).data]; };
+	const over = (a, b) => [0, 1, 2].map((i) => a[i] * a[3] / 255 + b[i] * (1 - a[3] / 255)).concat(255);
+	const light = (c) => { const [r, g, b] = c.map((v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+	const back = (e) => e ? over(rgba(getComputedStyle(e).backgroundColor), back(e.parentElement)) : [255, 255, 255, 255];
+	const name = (e) => (e.getAttribute("aria-label") ?? "") + (e.getAttribute("aria-labelledby") ?? "") + e.textContent + [...(e.labels ?? [])].map((l) => l.textContent).join("");
+	for (const e of document.querySelectorAll("button, a, input, select, textarea, dialog")) if (!name(e).trim()) found.push("no name: " + e.outerHTML.slice(0, 120));
+	for (const e of document.querySelectorAll("table")) if (!e.caption?.textContent) found.push("no caption: " + e.outerHTML.slice(0, 80));
+	const ids = [...document.querySelectorAll("[id]")].map((e) => e.id);
+	for (const id of new Set(ids.filter((id, i) => ids.indexOf(id) !== i))) found.push("twice: #" + id);
+	const levels = [...document.querySelectorAll("main h1, main h2, main h3")].map((e) => +e.tagName[1]);
+	if (document.querySelectorAll("main h1").length !== 1 || levels.some((l, i) => l > (levels[i - 1] ?? 0) + 1)) found.push("headings: " + levels);
+	const modal = document.querySelector("dialog[open]");
+	const seen = new Set();
+	const walk = document.createTreeWalker(modal ?? document.body, NodeFilter.SHOW_TEXT);
+	while (walk.nextNode()) {
+		const e = walk.currentNode.parentElement;
+		if (!walk.currentNode.data.trim() || !e.checkVisibility({ opacityProperty: true, visibilityProperty: true }) || e.closest(".sr, .skip, .toast, option, noscript, script, [aria-pressed=false]")) continue;
+		const style = getComputedStyle(e);
+		const [bg, fg] = [back(e), e.closest("svg") ? style.fill : style.color];
+		const [a, b] = [light(over(rgba(fg), bg)), light(bg)];
+		const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+		const key = (e.className.baseVal ?? e.className) + e.tagName + ratio.toFixed(1);
+		if (ratio < 4.5 && !seen.has(key)) { seen.add(key); found.push("contrast " + ratio.toFixed(2) + ": " + e.tagName + "." + (e.className.baseVal ?? e.className) + " " + walk.currentNode.data.slice(0, 40)); }
+	}
+	return found;
+})()`
+
 // TestPage is about what needs one MTA and one browser, which take their time to start.
 func TestPage(t *testing.T) {
 	c := start(t)
@@ -64,6 +95,25 @@ func TestPage(t *testing.T) {
 					}
 					noProblems(t, p)
 					keep(t, p, fmt.Sprintf("%s-%d-%s", strings.ReplaceAll(view, "?kind=", "-"), size[0], colours))
+				}
+			}
+		}
+	})
+
+	// What is to be read has contrast, and what is to be used has a name.
+	t.Run("access", func(t *testing.T) {
+		for _, colours := range []string{"light", "dark"} {
+			p := c.open(t, 1440, 1000, colours)
+			for _, view := range []string{"overview", "queues", "queues?kind=ready", "failures", "rules", "sources", "trace", "explain?queue=autumn%3Ashop%40throttled.example", "queues?open=scheduled%3Aautumn%3Ashop%40slow.example"} {
+				p.view(s, view)
+				if strings.Contains(view, "explain") {
+					p.wait(`document.querySelector(".callout")`)
+				}
+				if strings.Contains(view, "open=") {
+					p.wait(`document.querySelector("dialog.drawer .callout")`)
+				}
+				for _, what := range p.eval(audit).([]any) {
+					t.Errorf("%s, %s: %s", view, colours, what)
 				}
 			}
 		}
@@ -121,6 +171,8 @@ func TestPage(t *testing.T) {
 		p.eval(`document.querySelector(".plot").focus()`)
 		p.key("ArrowLeft")
 		p.wait(`document.querySelector(".plot .tip dd").textContent.includes("/s") && document.querySelector(".chart p").textContent.includes("per second")`)
+		p.eval(`window.was = [document.querySelector(".plot"), document.querySelector(".foot").textContent]`) // which has the time that the server is up
+		p.wait(`document.querySelector(".foot").textContent !== was[1] && document.querySelector(".plot") === was[0] && document.activeElement === was[0] && document.querySelector(".plot .tip")`)
 		keep(t, p, "chart")
 		p.key("t")
 		p.wait(`document.documentElement.dataset.theme === "light"`)
@@ -326,6 +378,8 @@ func TestPassword(t *testing.T) {
 	p.goTo("about:blank")
 	p.goTo(s.url + "/#/queues")
 	p.wait(`document.querySelectorAll("main tbody tr").length === 50`)
+	p.view(s, "trace?domain=x.example") // a websocket has the password, too
+	p.wait(`document.querySelector(".trace .note").textContent.startsWith("Listening")`)
 }
 
 func get(t *testing.T, s *station, path string, header ...string) *http.Response {

@@ -14,8 +14,8 @@ import * as sources from "./sources.js";
 import * as trace from "./trace.js";
 import * as explain from "./explain.js";
 
-// A view has load(params, signal), which asks the server, draw(data, params), which makes nodes of the answer, and every, the seconds between two. One that
-// has enter(main, params) instead does all by itself and returns what ends it.
+// A view has load(params, signal), which asks the server, draw(data, params), which makes nodes of the answer, every, the seconds between two, and perhaps
+// drawn(main). One that has enter(main, params) instead does all by itself, is told of other parameters by update(params), and returns what ends it.
 const views = [
   ["overview", "Overview", overview], ["queues", "Queues", queues], ["failures", "Failures", failures], ["rules", "Rules", rules],
   ["sources", "Sources", sources], ["trace", "Trace", trace], ["explain", "Explain", explain],
@@ -89,6 +89,7 @@ function paint() {
   if (view.enter) return;
   if (data) {
     draw(main, view.draw(data, route.params));
+    view.drawn?.(main);
     if (wantSearch) main.querySelector("input[type=search]")?.focus();
     wantSearch = false;
   }

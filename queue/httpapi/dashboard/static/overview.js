@@ -1,7 +1,7 @@
 // Overview: what comes in and goes out, what waits, and what is wrong.
 import { admin, attempt, get } from "./api.js";
 import { buckets, Chart, spark } from "./chart.js";
-import { h } from "./dom.js";
+import { h, own } from "./dom.js";
 import { bytes, num, plural, rate, span, time } from "./format.js";
 import { empty, holdBadge, kindBadge, meter, name, panel, problem, table } from "./parts.js";
 import { detail, link, set } from "./route.js";
@@ -59,7 +59,7 @@ function traffic({ summary, history, want }) {
   const legend = h("div", { class: "legend", role: "group", "aria-label": "Lines" }, series.map((s) =>
     h("button", { type: "button", "aria-pressed": String(!chart.hidden.has(s.name)), on: { click: () => { chart.toggle(s.name); dispatchEvent(new Event("pageview")); } } },
       h("i", { class: `swatch ${s.name}`, "aria-hidden": "true" }), s.label)));
-  return panel("Traffic", { cls: "wide", note: "recipients per second", actions: [legend, choose] }, chart.el);
+  return panel("Traffic", { cls: "wide", note: "recipients per second", actions: [legend, choose] }, own(h("div", { class: "slot" }), "chart"));
 }
 
 function largest({ scheduled: { data, error } }) {
@@ -119,6 +119,12 @@ function status(s) {
 }
 
 export { view as draw };
+
+// drawn puts the chart into its place. It stays there from one drawing to the next, so that the crosshair does.
+export function drawn(main) {
+  const slot = main.querySelector(".slot");
+  if (slot && chart && chart.el.parentNode !== slot) slot.replaceChildren(chart.el);
+}
 
 function view(data) {
   const s = data.summary;

@@ -41,13 +41,18 @@ export const skeleton = (rows = 5) => h("div", { class: "skeleton", role: "statu
 
 // table draws rows in columns. A column has label, cell (of a row), and may have num (to the right), sort (the server's name of the order), wide (left out where
 // there is little room: 1 on phones, 2 on tablets, 3 on small screens), title.
-export function table({ caption, columns, rows, key, sort, onSort, busy }) {
+export function table({ caption, columns, rows, key, sort, onSort }) {
+  const seen = new Map(); // of keys, to tell those apart that are alike
+  const unique = (k) => {
+    seen.set(k, (seen.get(k) ?? 0) + 1);
+    return `${k} ${seen.get(k)}`;
+  };
   const cls = (c) => [c.num && "r", c.wide && `w${c.wide}`, c.cls].filter(Boolean).join(" ") || null;
-  return h("div", { class: "scroll", role: "region", "aria-label": caption, tabindex: "-1" }, h("table", { "aria-busy": busy ? "true" : null },
+  return h("div", { class: "scroll", role: "region", "aria-label": caption, tabindex: "-1" }, h("table", null,
     h("caption", { class: "sr" }, caption),
     h("thead", null, h("tr", null, columns.map((c) => h("th", { scope: "col", class: cls(c), title: c.title, "aria-sort": c.sort && c.sort === sort ? "descending" : null },
       c.sort ? h("button", { type: "button", class: c.sort === sort ? "sort on" : "sort", on: { click: () => onSort(c.sort) } }, c.sort === sort && h("i", { "aria-hidden": "true" }, "↓"), c.label) : c.label)))),
-    h("tbody", null, rows.map((row) => h("tr", { key: key(row) }, columns.map((c, i) => h(i ? "td" : "th", { class: cls(c), scope: i ? null : "row" }, c.cell(row))))))));
+    h("tbody", null, rows.map((row) => h("tr", { key: unique(key(row)) }, columns.map((c, i) => h(i ? "td" : "th", { class: cls(c), scope: i ? null : "row" }, c.cell(row))))))));
 }
 
 // meter is a bar beside a number. Its tone is warn, bad, or limit: warn when it is full.

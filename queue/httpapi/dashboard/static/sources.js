@@ -9,7 +9,7 @@ export const every = 5;
 
 export const load = (params, signal) => get(admin("sources"), {}, signal);
 
-// health is the share of what was answered that went well.
+// share is how what was answered divides.
 function share(s) {
   const all = s.delivered + s.deferred + s.failed;
   if (!all) return h("span", { class: "none" }, "–");
