@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/mtakit/mtakit"
-	"github.com/mtakit/mtakit/internal/intern"
 )
 
 // timings are histograms of what the engine does with each message.
@@ -129,12 +128,12 @@ var metrics = []metric{
 	}, "domain"),
 	schedSum("scheduled_by_tenant", "scheduled messages per tenant", func(r *row) summand {
 		tenant := r.Name().Tenant
-		return summand{key: [2]string{tenant}, hash: intern.Hash(tenant), n: int64(r.waiting), none: tenant == ""}
+		return summand{key: [2]string{tenant}, n: int64(r.waiting), none: tenant == ""}
 	}, "tenant"),
 	schedSum("scheduled_by_tenant_campaign", "scheduled messages per tenant and campaign", func(r *row) summand {
 		n := r.Name()
 		return summand{
-			key: [2]string{n.Tenant, n.Campaign}, hash: hashKey(intern.Hash(n.Tenant), n.Campaign), n: int64(r.waiting), none: n.Campaign == "",
+			key: [2]string{n.Tenant, n.Campaign}, n: int64(r.waiting), none: n.Campaign == "",
 		}
 	}, "tenant", "campaign"),
 	schedSum("queued_count_by_provider", "scheduled + ready messages", func(r *row) summand {
@@ -144,17 +143,17 @@ var metrics = []metric{
 	schedSum("queued_count_by_provider_and_pool", "scheduled + ready messages, split by pool", func(r *row) summand {
 		who, hash := r.who()
 		pool := r.pool()
-		return summand{key: [2]string{who, pool}, hash: hashKey(hash, pool), n: int64(r.live)}
+		return summand{key: [2]string{who, pool}, hash: hash, n: int64(r.live)}
 	}, "provider", "pool"),
 
 	// By what ready queues have in common.
 	readySum("connection_count_by_provider", "open outbound connections", func(r **ready) summand {
 		who := (*r).who((*r).provider)
-		return summand{key: [2]string{who}, hash: intern.Hash(who), n: (*r).connections.Value()}
+		return summand{key: [2]string{who}, n: (*r).connections.Value()}
 	}, "provider"),
 	readySum("connection_count_by_provider_and_pool", "open outbound connections, split by pool", func(r **ready) summand {
 		who := (*r).who((*r).provider)
-		return summand{key: [2]string{who, (*r).pool}, hash: hashKey(intern.Hash(who), (*r).pool), n: (*r).connections.Value()}
+		return summand{key: [2]string{who, (*r).pool}, n: (*r).connections.Value()}
 	}, "provider", "pool"),
 	byProvider("total_messages_delivered_by_provider", "deliveries", func(o *outcomes) *mtakit.Counter { return &o.delivered }),
 	byProvider("total_messages_transfail_by_provider", "transient failures", func(o *outcomes) *mtakit.Counter { return &o.transfail }),
@@ -225,6 +224,9 @@ func bySched(name, help string, typ mtakit.MetricType, value func(*row) (int64, 
 		add := labelled(yield)
 		q.eachSched(func(all []row) bool {
 			for i := range all {
+				all[i].ahead = first(all[i].String())
+			}
+			for i := range all {
 				if n, ok := value(&all[i]); ok && !add(all[i].String(), n) {
 					return false
 				}
@@ -266,9 +268,9 @@ func bySource(name, help string, of func(*outcomes) *mtakit.Counter) metric {
 // schedSum and readySum are gauges that are summed up over queues, by one label or two.
 func schedSum(name, help string, of func(*row) summand, labels ...string) metric {
 	return streamed(name, help, mtakit.GaugeType, func(q *Queue, yield func(mtakit.Sample) bool) {
-		sm := q.summers.Get().(*summer)
-		defer q.summers.Put(sm)
-		sumBy(sm, int(q.schedCount.Value()), maxSums, q.eachSched, of, sums(yield, len(labels)))
+		q.withSummer(func(sm *summer) {
+			sumBy(sm, int(q.schedCount.Value()), maxSums, q.eachSched, of, sums(yield, len(labels)))
+		})
 	}, labels...)
 }
 
@@ -277,10 +279,20 @@ func readySum(name, help string, of func(**ready) summand, labels ...string) met
 		q.readyMu.Lock()
 		n := len(q.ready)
 		q.readyMu.Unlock()
-		sm := q.summers.Get().(*summer)
-		defer q.summers.Put(sm)
-		sumBy(sm, n, maxSums, q.eachReady, of, sums(yield, len(labels)))
+		q.withSummer(func(sm *summer) { sumBy(sm, n, maxSums, q.eachReady, of, sums(yield, len(labels))) })
 	}, labels...)
+}
+
+// withSummer lends f the summer, or a new one if another scrape has it.
+func (q *Queue) withSummer(f func(*summer)) {
+	sm := q.summer.Swap(nil)
+	if sm == nil {
+		sm = &summer{}
+	}
+	f(sm)
+	if !sm.large || q.schedCount.Value() > maxSums { // else it is of busier times
+		q.summer.Store(sm)
+	}
 }
 
 // sums yields samples with the first n labels.

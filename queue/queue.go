@@ -192,7 +192,7 @@ type Queue struct {
 	bodies, envelopes mtakit.Counter
 
 	records sync.Pool // of *mtakit.Record, which are large
-	summers sync.Pool // of *summer
+	summer  atomic.Pointer[summer]
 }
 
 // New makes a Queue and starts no goroutine. Its only I/O is to read Config.State.
@@ -228,7 +228,6 @@ func New(cfg Config) (*Queue, error) {
 	q.clock = newClock(q.now, q.uptime, q.log)
 	q.rules.q, q.work.q = q, q
 	q.records.New = func() any { return new(mtakit.Record) }
-	q.summers.New = func() any { return &summer{} }
 	q.fresh.ids = make(map[mtakit.ID]struct{})
 	ended, end := context.WithCancel(context.Background())
 	end()

@@ -18,6 +18,7 @@ type row struct {
 	waiting  int32
 	live     int32
 	delayed  delayed
+	ahead    byte // of the name, read so that it is near
 }
 
 // delayed counts how often something due had to stay in its scheduled queue.
@@ -49,7 +50,7 @@ func (q *Queue) eachSched(f func([]row) bool) {
 			end := min(pos+scrapeBatch, len(sh.scheds))
 			for _, s := range sh.scheds[min(pos, end):end] {
 				if s != nil {
-					rows[n] = row{s.ref.Written, s.conf.Load(), s.provider, s.waiting, s.live, s.delayed.get()}
+					rows[n] = row{s.ref.Written, s.conf.Load(), s.provider, s.waiting, s.live, s.delayed.get(), 0}
 					n++
 				}
 			}
@@ -65,7 +66,7 @@ func (q *Queue) eachSched(f func([]row) bool) {
 // eachReady calls f for all ready queues, some at a time, until it returns false.
 func (q *Queue) eachReady(f func([]*ready) bool) { q.readySlots.each(&q.readyMu, f) }
 
-// who is the provider to which the queue's mail goes, and its hash: the one that is configured, else what the path or the site was called when it was
+// who is the provider to which the queue's mail goes, and its hash, if that is at hand: the one that is configured, else what the path or the site was called when it was
 // last looked up, else the domain.
 func (r *row) who() (string, uint32) {
 	name := r.Name()
@@ -78,7 +79,7 @@ func (r *row) who() (string, uint32) {
 	case name.Routing == "":
 		return who, r.DomainHash()
 	}
-	return who, intern.Hash(who)
+	return who, 0
 }
 
 // pool is the one that the queue's mail leaves by.

@@ -9,25 +9,28 @@ import (
 // summand is what something adds to the sum of its key, which is one or two labels. none is that it adds nothing.
 type summand struct {
 	key  [2]string
-	hash uint32 // hashKey
+	hash uint32 // of the first label, if it is known without reading it; then, if it is needed, hashKey
 	n    int64
 	none bool
 
-	ahead uint64 // what is known of the hash, read so that it is near
+	ahead byte // of what is needed next, read so that it is near
 }
 
-// hashKey is the hash of a key whose first label has the hash first.
-func hashKey(first uint32, second string) uint32 {
-	if second == "" {
+// hashKey is the hash of a key. first is that of its first label, or 0.
+func hashKey(key [2]string, first uint32) uint32 {
+	if first == 0 {
+		first = intern.Hash(key[0])
+	}
+	if key[1] == "" {
 		return first
 	}
-	return first ^ bits.RotateLeft32(intern.Hash(second), 1)
+	return first ^ bits.RotateLeft32(intern.Hash(key[1]), 1)
 }
 
-// summer is room for sums by key, to be used for one family after the other.
+// summer is room for sums by key, to be used for one family after the other, and for the next scrape.
 type summer struct {
 	sums  map[[2]string]int64
-	large bool // sums has room for as many as are ever kept
+	large bool // there is room for as many as are ever kept
 	seen  hashes
 	part  [scrapeBatch]summand
 }
@@ -75,6 +78,9 @@ func sumBy[R any](sm *summer, n, most int, each func(func([]R) bool), of func(*R
 		each(func(batch []R) bool {
 			part := summands(sm, batch, of)
 			for i := range part {
+				part[i].ahead = first(part[i].key[0])
+			}
+			for i := range part {
 				s := &part[i]
 				if s.none || outside(s.hash) {
 					continue
@@ -92,7 +98,7 @@ func sumBy[R any](sm *summer, n, most int, each func(func([]R) bool), of func(*R
 				for len(sm.sums) > most && width > 1 {
 					width /= 2
 					for k := range sm.sums {
-						if outside(hashKey(intern.Hash(k[0]), k[1])) {
+						if outside(hashKey(k, 0)) {
 							delete(sm.sums, k)
 						}
 					}
@@ -113,9 +119,18 @@ func summands[R any](sm *summer, batch []R, of func(*R) summand) []summand {
 		part[i] = of(&batch[i])
 	}
 	for i := range part {
-		part[i].ahead = sm.seen.get(part[i].hash)
+		part[i].hash = hashKey(part[i].key, part[i].hash)
+		part[i].ahead = byte(sm.seen.get(part[i].hash))
 	}
 	return part
+}
+
+// first is the first byte of s, or 0. A name that is read from far away takes longer than to write it.
+func first(s string) byte {
+	if s == "" {
+		return 0
+	}
+	return s[0]
 }
 
 // give yields the sums, and begins anew.

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"testing"
-
-	"github.com/mtakit/mtakit/internal/intern"
 )
 
 // Sums are complete, and a key comes once, however few fit into memory at a time.
@@ -29,7 +27,7 @@ func TestSumBy(t *testing.T) {
 				of := func(n *int) summand {
 					i := *n
 					k := i % max(keys, 1)
-					return summand{key: [2]string{fmt.Sprint(k), "x"}, hash: hashKey(intern.Hash(fmt.Sprint(k)), "x"), n: int64(i), none: k%3 == 0 && i >= keys}
+					return summand{key: [2]string{fmt.Sprint(k), "x"}, n: int64(i), none: k%3 == 0 && i >= keys}
 				}
 				for i := range 3 * keys {
 					if s := of(&i); !s.none {
@@ -66,7 +64,7 @@ func TestSumByStops(t *testing.T) {
 			}
 		}
 		of := func(i *int) summand {
-			return summand{key: [2]string{fmt.Sprint(*i)}, hash: intern.Hash(fmt.Sprint(*i))}
+			return summand{key: [2]string{fmt.Sprint(*i)}}
 		}
 		sumBy(&summer{}, 100, most, each, of, func([2]string, int64) bool { n++; return n < 5 })
 		if n != 5 {

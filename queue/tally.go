@@ -133,7 +133,7 @@ func (ts *tallySet) drop(t *tally) bool {
 	}
 	ts.slots.remove(t.slot)
 	if delete(ts.byKey, t.tallyKey); len(ts.byKey) == 0 {
-		*ts = tallySet{} // the memory of busier times
+		ts.byKey = nil // the memory of busier times
 	}
 	return true
 }
@@ -158,7 +158,9 @@ func (s *slots[T]) add(v T) uint32 {
 func (s *slots[T]) remove(at uint32) {
 	var none T
 	s.all[at] = none
-	s.free = append(s.free, at)
+	if s.free = append(s.free, at); len(s.free) == len(s.all) {
+		*s = slots[T]{} // the memory of busier times
+	}
 }
 
 // each calls f for all elements, some at a time, until it returns false. mu, which guards s, is held only to copy them.

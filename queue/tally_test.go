@@ -38,4 +38,18 @@ func TestSlots(t *testing.T) {
 	if len(s.all) > 10*scrapeBatch {
 		t.Errorf("%d places for %d elements", len(s.all), 10*scrapeBatch)
 	}
+	for i := range s.all {
+		if s.all[i] != 0 {
+			s.remove(uint32(i))
+			if len(s.all) == 0 {
+				break
+			}
+		}
+	}
+	if s.all != nil || s.free != nil {
+		t.Errorf("%d places are left for nothing", cap(s.all))
+	}
+	if at := s.add(1); at != 0 {
+		t.Errorf("the first place is %d", at)
+	}
 }
