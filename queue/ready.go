@@ -307,6 +307,11 @@ func (r *ready) pull(which func(*item) bool) (out []*item) {
 	if !r.shutLocked() {
 		return nil
 	}
+	return r.extract(which)
+}
+
+// extract takes out what which says, for its new owner, who has it as if by a session. It is called with mu held.
+func (r *ready) extract(which func(*item) bool) (out []*item) {
 	r.lanes.filter(func(it *item) bool {
 		if !which(it) {
 			return true
@@ -359,17 +364,9 @@ func (r *ready) drain() (all []*item) {
 }
 
 // drainOf is drain of what came from queues for which of says so.
-func (r *ready) drainOf(of func(*sched) bool) (all []*item) {
+func (r *ready) drainOf(of func(*sched) bool) []*item {
 	r.mu.Lock()
-	r.lanes.filter(func(it *item) bool {
-		if !of(it.sched) {
-			return true
-		}
-		it.pass(ownedByReady, ownedBySession)
-		all = append(all, it)
-		return false
-	})
-	room := r.emptyRoom()
+	all, room := r.extract(func(it *item) bool { return of(it.sched) }), r.emptyRoom()
 	r.mu.Unlock()
 	for _, s := range room {
 		s.unblock()

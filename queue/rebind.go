@@ -30,7 +30,7 @@ var errNoRebind = errors.New("Policy.Rebind is not set")
 // Rebind carries out the order in the background, for every message that waits now, for its time or for a rate; those in sessions, and unless InReady in
 // ready queues, go on. What stays in its queue is due within a minute, unless Change says otherwise.
 func (q *Queue) Rebind(r Rebind) {
-	q.sweep(&sweep{match: r.Match, shut: true, ready: r.InReady, do: func(ctx context.Context, it *item) { q.rebind(ctx, it, &r) }})
+	q.sweep(&sweep{match: r.Match, shut: true, ready: r.InReady, writers: writers, do: func(ctx context.Context, it *item) { q.rebind(ctx, it, &r) }})
 }
 
 func (q *Queue) rebind(ctx context.Context, it *item, r *Rebind) {

@@ -2,17 +2,20 @@ package queue
 
 import (
 	"context"
+	"sync"
+	"sync/atomic"
 
 	"github.com/mtakit/mtakit/internal/wheel"
 )
 
 // sweep is the way of an order through what waits.
 type sweep struct {
-	match Match
-	over  func() bool                  // that the order has ended meanwhile; nil is never
-	do    func(context.Context, *item) // has each message of the matching queues, as if by a promotion
-	shut  bool                         // ready queues that are shut, too
-	ready bool                         // all ready queues
+	match   Match
+	over    func() bool                  // that the order has ended meanwhile; nil is never
+	do      func(context.Context, *item) // has each message of the matching queues, as if by a promotion
+	shut    bool                         // ready queues that are shut, too
+	ready   bool                         // all ready queues
+	writers int                          // how many do at once; each waits for the spool, and those that wait share a commit
 
 	number uint16
 	names  map[string]struct{} // of match
@@ -21,6 +24,7 @@ type sweep struct {
 const (
 	sweepStep = 4096 // entries for which a lock is held
 	sweepsMax = 8    // at once; further ones wait
+	writers   = 64   // of one that writes
 )
 
 // sweep carries out an order in the background, a few thousand entries at a time, so that no lock is held for long.
@@ -61,12 +65,13 @@ func (q *Queue) sweep(w *sweep) {
 // sweepReady goes through the ready queues, at the end: what has left the scheduled queues meanwhile is found there.
 func (q *Queue) sweepReady(ctx context.Context, w *sweep) {
 	for _, r := range q.allReady() {
-		for _, it := range r.drainOf(w.matches) {
+		w.each(r.drainOf(w.matches), func(it *item) {
 			if it.swept == w.number || ctx.Err() != nil {
 				q.readmit(it)
-				continue
+				return
 			}
 			q.promoting.Add(1)
+			defer q.promoting.Add(-1)
 			s := it.sched
 			s.shard.mu.Lock()
 			s.departed(ownedBySession)
@@ -74,14 +79,29 @@ func (q *Queue) sweepReady(ctx context.Context, w *sweep) {
 			s.shard.mu.Unlock()
 			it.swept = w.number
 			w.do(ctx, it)
-			q.promoting.Add(-1)
-		}
+		})
 	}
 }
 
 // sweepBounce bounces what waits.
 func (q *Queue) sweepBounce(r *Rule) {
 	q.sweep(&sweep{match: r.Match, shut: true, over: r.ended.Load, do: func(ctx context.Context, it *item) { q.adminBounce(ctx, it, ownedByPromotion, r) }})
+}
+
+// each calls fn for each of all.
+func (w *sweep) each(all []*item, fn func(*item)) {
+	var wg sync.WaitGroup
+	var next atomic.Int64
+	work := func() {
+		for i := next.Add(1); i <= int64(len(all)); i = next.Add(1) {
+			fn(all[i-1])
+		}
+	}
+	for range min(w.writers, len(all)) - 1 {
+		wg.Go(work)
+	}
+	work()
+	wg.Wait()
 }
 
 func (w *sweep) matches(s *sched) bool {
@@ -98,11 +118,11 @@ func (sh *shard) sweep(ctx context.Context, w *sweep) {
 	handle := func() { // with the lock not held meanwhile
 		sh.q.promoting.Add(int64(len(out)))
 		sh.mu.Unlock()
-		for _, it := range out {
+		w.each(out, func(it *item) {
 			it.swept = w.number
 			w.do(ctx, it)
 			sh.q.promoting.Add(-1)
-		}
+		})
 		out = out[:0]
 		sh.mu.Lock()
 	}

@@ -120,3 +120,27 @@ func TestTransferCancelled(t *testing.T) {
 	d.stop()
 	l.compare(t, dest, 0)
 }
+
+// BenchmarkTransfer is how fast a node is emptied into another one, durable.
+func BenchmarkTransfer(b *testing.B) {
+	const n = 20_000
+	b.ReportAllocs()
+	for range b.N {
+		dest := newMX(b, "")
+		dest.deferring.Store(true)
+		from, to := start(b, nil, "--data", b.TempDir(), "--relay-to", dest.addr()), start(b, nil, "--data", b.TempDir(), "--relay-to", dest.addr())
+		var l load
+		l.upTo(b, from.smtp, n, 20)
+		for end := time.Now().Add(time.Minute); dest.deferred.Load() < int64(l.count()); {
+			if <-time.After(10 * time.Millisecond); time.Now().After(end) {
+				b.Fatalf("%d of %d messages were tried", dest.deferred.Load(), l.count())
+			}
+		}
+		began := time.Now()
+		from.want("POST", "/api/admin/xfer/v1", `{"reason":"emptied","target":"http://`+to.http+`"}`)
+		from.drained(2 * time.Minute)
+		b.ReportMetric(float64(l.count())/time.Since(began).Seconds(), "messages/s")
+		from.stop()
+		to.stop()
+	}
+}

@@ -20,6 +20,7 @@ type Arrivals struct {
 	mu        sync.Mutex
 	now, last map[mtakit.ID]struct{}
 	file      *os.File // of now
+	size      int64    // of file
 	most      int
 }
 
@@ -44,7 +45,8 @@ func OpenArrivals(path string) (*Arrivals, error) {
 	// A write that was cut off by the end of the process left a part of an id.
 	st, err := a.file.Stat()
 	if err == nil {
-		err = a.file.Truncate(st.Size() - st.Size()%int64(len(mtakit.ID{})))
+		a.size = st.Size() - st.Size()%int64(len(mtakit.ID{}))
+		err = a.file.Truncate(a.size)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("xfer: arrivals: %w", err), a.file.Close())
@@ -59,6 +61,7 @@ func readIDs(path string) (map[mtakit.ID]struct{}, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("xfer: arrivals: %w", err)
 	}
+	b = b[max(0, len(b)/len(mtakit.ID{})-generation)*len(mtakit.ID{}):] // more is there only if a turn failed
 	ids := make(map[mtakit.ID]struct{}, len(b)/len(mtakit.ID{}))
 	for ; len(b) >= len(mtakit.ID{}); b = b[len(mtakit.ID{}):] {
 		ids[mtakit.ID(b[:len(mtakit.ID{})])] = struct{}{}
@@ -86,7 +89,9 @@ func (a *Arrivals) Add(id mtakit.ID) error {
 	a.now[id] = struct{}{}
 	if a.file != nil {
 		if _, werr := a.file.Write(id[:]); werr != nil {
-			err = errors.Join(err, fmt.Errorf("xfer: arrivals: %w", werr))
+			err = errors.Join(err, fmt.Errorf("xfer: arrivals: %w", werr), a.file.Truncate(a.size))
+		} else {
+			a.size += int64(len(id))
 		}
 	}
 	return err
@@ -106,7 +111,7 @@ func (a *Arrivals) turn() error {
 		return fmt.Errorf("xfer: arrivals: %w", err)
 	}
 	a.file.Close() // nothing of it is in a buffer
-	a.file = f
+	a.file, a.size = f, 0
 	return nil
 }
 

@@ -42,8 +42,9 @@ type Node struct {
 	cfg     Config
 	writers sync.Pool // of *writer
 
-	mu   sync.Mutex
-	busy map[mtakit.ID]struct{} // what is being received
+	mu      sync.Mutex
+	busy    map[mtakit.ID]struct{} // what is being received
+	orphans map[mtakit.ID]int      // see enter
 }
 
 // New makes a Node. It does no I/O and starts no goroutine.
@@ -65,7 +66,7 @@ func New(cfg Config) (*Node, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Node{cfg: cfg, busy: make(map[mtakit.ID]struct{})}, nil
+	return &Node{cfg: cfg, busy: make(map[mtakit.ID]struct{}), orphans: make(map[mtakit.ID]int)}, nil
 }
 
 // Order is what to transfer where.

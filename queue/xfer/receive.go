@@ -36,13 +36,22 @@ func (n *Node) Receive(ctx context.Context, payload []byte, o Origin) (mtakit.ID
 	if node == n.cfg.NodeID {
 		return mtakit.ID{}, fmt.Errorf("%w. xfer_prior_node=%s", ErrSelf, node)
 	}
-	id := n.localID(e.ID, node)
-	if !n.enter(id) {
-		return mtakit.ID{}, ErrBusy
+	first := n.localID(e.ID, node)
+	orphans, err := n.enter(first)
+	if err != nil {
+		return mtakit.ID{}, err
 	}
-	defer n.leave(id)
-	if known, err := n.known(ctx, id); known || err != nil {
-		return id, err
+	defer n.leave(first)
+	if known, err := n.known(ctx, first, orphans); known || err != nil {
+		return first, err
+	}
+	id := first
+	for range orphans {
+		if err := n.cfg.Spool.Remove(ctx, id); err != nil && !errors.Is(err, mtakit.ErrNotFound) {
+			return mtakit.ID{}, err
+		}
+		node += " again"
+		id = n.localID(e.ID, node)
 	}
 	m := &mtakit.Message{ID: id, Sender: e.Sender, To: e.To, Meta: e.Meta}
 	if m.Meta == nil {
@@ -63,9 +72,12 @@ func (n *Node) Receive(ctx context.Context, payload []byte, o Origin) (mtakit.ID
 		}
 	}
 	if err := n.cfg.Queue.Transferred(ctx, []mtakit.Submission{{Message: m, Body: mtakit.Bytes(body)}}, mtakit.Durable); err != nil {
+		if errors.Is(err, mtakit.ErrUnhealthy) {
+			n.orphan(first)
+		}
 		return mtakit.ID{}, err
 	}
-	if err := n.cfg.Arrivals.Add(id); err != nil {
+	if err := n.cfg.Arrivals.Add(first); err != nil {
 		n.cfg.Log.Error("arrival of a message not written down; after a restart it would be accepted again", "id", id.String(), "err", err)
 	}
 	return id, nil
@@ -94,10 +106,10 @@ func (n *Node) localID(prior mtakit.ID, node string) mtakit.ID {
 	return id
 }
 
-// known says whether the message has come before.
-func (n *Node) known(ctx context.Context, id mtakit.ID) (bool, error) {
-	if n.cfg.Arrivals.Has(id) {
-		return true, nil
+// known says whether the message has come before. What the spool has of it does not count if that may be an orphan.
+func (n *Node) known(ctx context.Context, id mtakit.ID, orphans int) (bool, error) {
+	if known := n.cfg.Arrivals.Has(id); known || orphans > 0 {
+		return known, nil
 	}
 	_, err := n.cfg.Spool.Load(ctx, id)
 	if errors.Is(err, mtakit.ErrNotFound) {
@@ -106,19 +118,33 @@ func (n *Node) known(ctx context.Context, id mtakit.ID) (bool, error) {
 	return err == nil, err
 }
 
-// enter says whether nobody is receiving the message. The caller calls leave then.
-func (n *Node) enter(id mtakit.ID) bool {
+// orphansMax is of how many messages orphans are remembered. Further ones are refused until a restart.
+const orphansMax = 1 << 16
+
+// enter sees to it that nobody else receives the message until leave is called. orphans is how often the spool failed when it had it, so that it may be there and
+// the queue does not know of it before the next start: such a message is removed and stored under another id.
+func (n *Node) enter(id mtakit.ID) (orphans int, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if _, busy := n.busy[id]; busy {
-		return false
+		return 0, ErrBusy
+	}
+	if len(n.orphans) >= orphansMax {
+		return 0, fmt.Errorf("xfer: it has failed too often: %w", mtakit.ErrUnhealthy)
 	}
 	n.busy[id] = struct{}{}
-	return true
+	return n.orphans[id], nil
 }
 
 func (n *Node) leave(id mtakit.ID) {
 	n.mu.Lock()
 	delete(n.busy, id)
+	n.mu.Unlock()
+}
+
+// orphan counts a failure of the spool.
+func (n *Node) orphan(id mtakit.ID) {
+	n.mu.Lock()
+	n.orphans[id]++
 	n.mu.Unlock()
 }

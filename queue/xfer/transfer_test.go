@@ -92,13 +92,27 @@ func (n *network) dial(ctx context.Context, _, addr string) (net.Conn, error) {
 type node struct {
 	*queuetest.MTA
 	*xfer.Node
-	spool *spooltest.Memory
+	spool *flaky
 	api   *httpapi.API
+}
+
+// flaky is a spool that fails after it has stored, as often as was said.
+type flaky struct {
+	spooltest.Memory
+	failures atomic.Int32
+}
+
+func (s *flaky) Store(ctx context.Context, batch []mtakit.Submission, d mtakit.Durability) error {
+	err := s.Memory.Store(ctx, batch, d)
+	if err == nil && s.failures.Add(-1) >= 0 {
+		err = mtakit.ErrUnhealthy
+	}
+	return err
 }
 
 // node starts one. change may change its configuration.
 func (n *network) node(name string, change ...func(*xfer.Config)) *node {
-	nd := &node{spool: &spooltest.Memory{}}
+	nd := &node{spool: &flaky{}}
 	nd.MTA = queuetest.New(n.t, queuetest.Options{Spool: nd.spool, Seed: uint64(len(name)) + uint64(name[0]), Change: func(cfg *queue.Config) {
 		cfg.NodeID = name
 		cfg.Egress = mtakit.EgressMap{"smtp_client": cfg.Egress, "xfer": mtakit.EgressFunc(func(ctx context.Context, p *mtakit.Path) (mtakit.Session, error) {
@@ -464,6 +478,29 @@ func TestReceived(t *testing.T) {
 		a.Run(20 * time.Second)
 		if all := stored(t, b.spool); len(all) != 1 || all[0].Meta["x_from"] != "127.0.0.1" {
 			t.Errorf("b has %+v", all)
+		}
+	})
+}
+
+// A message that the spool may have, although it said that it failed, is taken over once, and somebody looks after it.
+func TestUnhealthy(t *testing.T) {
+	bubble(t, func(t *testing.T, n *network) {
+		a, b := n.node("a"), n.node("b")
+		b.spool.failures.Store(2)
+		a.Submit(&mtakit.Message{Sender: "s@src.test", To: []string{"u@d.test"}, Due: time.Now().Add(time.Hour)}, text)
+		if err := a.Start(xfer.Order{Target: "http://b:8000"}); err != nil {
+			t.Fatal(err)
+		}
+		a.Run(time.Minute)
+		a.WantRecords(mtakit.Reception, mtakit.Delayed, mtakit.AdminRebind, mtakit.TransientFailure, mtakit.TransientFailure, mtakit.XferOut)
+		if all := stored(t, b.spool); len(all) != 1 {
+			t.Errorf("b has %d messages", len(all))
+		}
+		b.Restart()
+		b.Run(time.Hour)
+		b.WantRecords(mtakit.XferIn, mtakit.Delayed, mtakit.Delivered)
+		if all := stored(t, b.spool); len(all) != 0 {
+			t.Errorf("b has %d messages", len(all))
 		}
 	})
 }
