@@ -99,64 +99,76 @@ func (s *completeCmd) Run(ctx context.Context, c *console) error {
 
 type candidate struct{ text, help string }
 
-// candidates are the words that may come after others: values of the flag that waits for one, flags, or commands.
-func (c *console) candidates(ctx context.Context, words []string, last string) (all []candidate) {
-	node := c.model.Node
-	flags := node.Flags
-	flag := func(name string) *kong.Flag {
-		if i := slices.IndexFunc(flags, func(f *kong.Flag) bool { return f.Name == name }); i >= 0 {
-			return flags[i]
-		}
-		return nil
+// commandLine is what the words of an unfinished command line have said so far.
+type commandLine struct {
+	node    *kong.Node // the command; the program itself where none is named yet
+	flags   []*kong.Flag
+	used    map[string]bool
+	waiting *kong.Flag // for its value, which is the next word
+}
+
+func (l *commandLine) flag(name string) *kong.Flag {
+	if i := slices.IndexFunc(l.flags, func(f *kong.Flag) bool { return f.Name == name }); i >= 0 {
+		return l.flags[i]
 	}
-	used := make(map[string]bool)
-	var waiting *kong.Flag // for its value
+	return nil
+}
+
+// readLine reads words as far as they are understood.
+func (c *console) readLine(words []string) *commandLine {
+	l := &commandLine{node: c.model.Node, flags: c.model.Flags, used: make(map[string]bool)}
 	for _, w := range words {
 		switch {
-		case waiting != nil:
-			c.obey(waiting, w)
-			waiting = nil
+		case l.waiting != nil:
+			c.obey(l.waiting, w)
+			l.waiting = nil
 		case strings.HasPrefix(w, "--"):
 			name, value, hasValue := strings.Cut(w[2:], "=")
-			switch f := flag(name); {
+			switch f := l.flag(name); {
 			case f == nil:
 			case hasValue:
 				c.obey(f, value)
 			case !f.IsBool():
-				waiting = f
+				l.waiting = f
 			}
-			used[name] = true
-		case node == c.model.Node:
-			if i := slices.IndexFunc(node.Children, func(n *kong.Node) bool { return n.Name == w }); i >= 0 {
-				node = node.Children[i]
-				flags = append(slices.Clone(flags), node.Flags...)
+			l.used[name] = true
+		case l.node == c.model.Node:
+			if i := slices.IndexFunc(l.node.Children, func(n *kong.Node) bool { return n.Name == w }); i >= 0 {
+				l.node = l.node.Children[i]
+				l.flags = append(slices.Clone(l.flags), l.node.Flags...)
 			}
 		}
 	}
+	return l
+}
+
+// candidates are the words that may come after others, where the last has begun: values of a flag, flags, or commands.
+func (c *console) candidates(ctx context.Context, words []string, last string) (all []candidate) {
+	l := c.readLine(words)
 	switch {
-	case waiting != nil:
-		return c.values(ctx, node, waiting.Value)
+	case l.waiting != nil:
+		return c.values(ctx, l.node, l.waiting.Value)
 	case strings.HasPrefix(last, "--") && strings.Contains(last, "="):
 		name, _, _ := strings.Cut(last[2:], "=")
-		if f := flag(name); f != nil {
-			for _, v := range c.values(ctx, node, f.Value) {
+		if f := l.flag(name); f != nil {
+			for _, v := range c.values(ctx, l.node, f.Value) {
 				all = append(all, candidate{"--" + name + "=" + v.text, v.help})
 			}
 		}
 	case strings.HasPrefix(last, "-"):
-		for _, f := range flags {
-			if !f.Hidden && (!used[f.Name] || f.IsSlice() || f.IsMap()) {
+		for _, f := range l.flags {
+			if !f.Hidden && (!l.used[f.Name] || f.IsSlice() || f.IsMap()) {
 				all = append(all, candidate{"--" + f.Name, f.Help})
 			}
 		}
-	case node == c.model.Node:
-		for _, n := range node.Children {
+	case l.node == c.model.Node:
+		for _, n := range l.node.Children {
 			if !n.Hidden {
 				all = append(all, candidate{n.Name, n.Help})
 			}
 		}
-	case len(node.Positional) > 0:
-		return c.values(ctx, node, node.Positional[0])
+	case len(l.node.Positional) > 0:
+		return c.values(ctx, l.node, l.node.Positional[0])
 	}
 	return all
 }

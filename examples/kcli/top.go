@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/mtakit/mtakit"
@@ -87,6 +88,8 @@ func (cmd *topCmd) Run(ctx context.Context, c *console) error {
 
 // run looks, draws and obeys keys, until one says quit or ctx ends.
 func (t *top) run(ctx context.Context, c *console, interval time.Duration) error {
+	var work sync.WaitGroup
+	defer work.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	type look struct {
@@ -94,7 +97,7 @@ func (t *top) run(ctx context.Context, c *console, interval time.Duration) error
 		err     error
 	}
 	looks := make(chan look)
-	go func() { // a slow daemon doesn't keep the keys waiting
+	work.Go(func() { // a slow daemon doesn't keep the keys waiting
 		for {
 			s, err := takeSnapshot(ctx, c)
 			select {
@@ -108,7 +111,7 @@ func (t *top) run(ctx context.Context, c *console, interval time.Duration) error
 				return
 			}
 		}
-	}()
+	})
 	for {
 		w, h := c.screen.size()
 		if _, err := io.WriteString(c.screen.out, "\x1b[H"+strings.Join(t.draw(w, h), "\x1b[K\r\n")+"\x1b[K\x1b[J"); err != nil {
