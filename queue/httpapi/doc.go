@@ -21,7 +21,7 @@
 // whose status is 200. A request whose client goes away ends with the batch in hand, unless it has an [IdempotencyKey]: then it is
 // completed, and its answer waits for the repeat.
 //
-// Config.Answers keeps these answers; package answerfile does so on disk. What is inserted into a header, be it of a field or of a whole message, can't
+// Config.Answers keeps these answers; package answerfile does so on disk. A repeat after a crash goes on where the request was. What is inserted into a header, be it of a field or of a whole message, can't
 // bring in another field.
 //
 // With deferred_generation the request is a message itself, and [API.Generator] is the Egress that makes messages of it later.

@@ -20,17 +20,19 @@ const idempotencyMax = 255
 type Answer struct {
 	Request [sha256.Size]byte // of the request's body
 	Body    []byte            // JSON, with status 200
+	// Done is not zero as long as the request is being worked on: with how many recipients it is through, and Body tells of these.
+	Done int
 }
 
 // Answers keeps answers for a while, at least for as long as clients go on trying, a day for example. It is called concurrently, but for one key by
 // one goroutine at a time.
 //
-// An answer is kept before it is given. If a process dies between the acceptance of the first message and that moment, a repeat of the request is
-// a new one.
+// An answer is kept before it is given, and that of a long request also on the way there, so that a repeat goes on where the process has died. What was
+// accepted since the last time, 4,096 recipients at most, is accepted again.
 type Answers interface {
 	// Answer returns what was kept for the key, or nil. The key is a hash of the client's name and its key.
 	Answer(ctx context.Context, key [sha256.Size]byte) (*Answer, error)
-	// Keep keeps an answer, which nobody changes any more.
+	// Keep keeps an answer, which nobody changes any more, in place of one that was kept for the key before.
 	Keep(ctx context.Context, key [sha256.Size]byte, a *Answer) error
 }
 
@@ -53,8 +55,9 @@ type MemoryAnswers struct {
 }
 
 type keptAnswer struct {
-	key [sha256.Size]byte
-	at  time.Time
+	key    [sha256.Size]byte
+	answer *Answer
+	at     time.Time
 }
 
 func (m *MemoryAnswers) now() time.Time {
@@ -81,7 +84,7 @@ func (m *MemoryAnswers) Keep(_ context.Context, key [sha256.Size]byte, a *Answer
 	}
 	now := m.now()
 	m.known[key] = a
-	m.order = append(m.order, keptAnswer{key, now})
+	m.order = append(m.order, keptAnswer{key, a, now})
 	m.size += len(a.Body)
 	m.forget(now.Add(-answersKept))
 	return nil
@@ -91,8 +94,11 @@ func (m *MemoryAnswers) Keep(_ context.Context, key [sha256.Size]byte, a *Answer
 func (m *MemoryAnswers) forget(before time.Time) {
 	n := 0
 	for n < len(m.order) && (m.order[n].at.Before(before) || len(m.order)-n > answersMax || m.size > answersSize && n < len(m.order)-1) {
-		m.size -= len(m.known[m.order[n].key].Body)
-		delete(m.known, m.order[n].key)
+		k := m.order[n]
+		m.size -= len(k.answer.Body)
+		if m.known[k.key] == k.answer { // and not a later one
+			delete(m.known, k.key)
+		}
 		n++
 	}
 	m.order = m.order[n:]
@@ -161,8 +167,14 @@ func (a *API) repeatable(w http.ResponseWriter, r *http.Request) (*repeatable, b
 	return k, true
 }
 
+// progress is how far an earlier attempt at a request has got, and how to keep how far this one has. The zero value is a request without a key.
+type progress struct {
+	known *Answer // nil: it begins
+	keep  func(done int, body []byte)
+}
+
 // once answers with what was answered before, or else with what work answers, and keeps that if it was a success.
-func (a *API) once(ctx context.Context, k *repeatable, work func(ctx context.Context) reply) reply {
+func (a *API) once(ctx context.Context, k *repeatable, work func(context.Context, progress) reply) reply {
 	leave, err := a.pending.enter(ctx, k.key)
 	if err != nil {
 		return interrupted
@@ -177,16 +189,19 @@ func (a *API) once(ctx context.Context, k *repeatable, work func(ctx context.Con
 		return reply{status: http.StatusInternalServerError, text: "Error: try again later"}
 	case known != nil && known.Request != sum:
 		return reply{status: http.StatusUnprocessableEntity, text: "Error: " + IdempotencyKey + " was used with another request before"}
-	case known != nil:
+	case known != nil && known.Done == 0:
 		return reply{status: http.StatusOK, json: known.Body}
 	}
 	// A client that has gone comes back for the answer, so that the work is done to its end.
 	ctx = context.WithoutCancel(ctx)
-	answer := work(ctx)
-	if answer.status == http.StatusOK {
-		if err := a.cfg.Answers.Keep(ctx, k.key, &Answer{Request: sum, Body: answer.json}); err != nil {
+	keep := func(done int, body []byte) {
+		if err := a.cfg.Answers.Keep(ctx, k.key, &Answer{Request: sum, Body: body, Done: done}); err != nil {
 			a.cfg.Log.Error("answer can't be kept; a repeat of the request will be a new one", "err", err)
 		}
+	}
+	answer := work(ctx, progress{known, keep})
+	if answer.status == http.StatusOK {
+		keep(0, answer.json)
 	}
 	return answer
 }

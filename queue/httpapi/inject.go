@@ -74,12 +74,12 @@ func (a *API) inject(w http.ResponseWriter, r *http.Request) {
 	if c.local.IsValid() {
 		o.via = c.local.Addr().String()
 	}
-	work := func(ctx context.Context) reply { return a.perform(ctx, q, o) }
+	work := func(ctx context.Context, p progress) reply { return a.perform(ctx, q, o, p) }
 	if key != nil {
 		a.once(r.Context(), key, work).write(w)
 		return
 	}
-	work(r.Context()).write(w)
+	work(r.Context(), progress{}).write(w)
 }
 
 // Inject does in this process what POST /api/inject/v1 does: it takes the body of a request and returns that of the answer. The rate of recipients does not
@@ -117,12 +117,22 @@ type origin struct {
 	from, via, hostname string
 }
 
-// perform does what the request asks for.
-func (a *API) perform(ctx context.Context, q *request, o *origin) reply {
+// How often progress is kept, and with how many failures it is too large for that.
+const (
+	keepEvery    = 16 * batchCount
+	keepFailures = 64 << 10 // bytes
+)
+
+// perform does what the request asks for, or what is left of it.
+func (a *API) perform(ctx context.Context, q *request, o *origin, p progress) reply {
 	if why := a.refusal(); why != "" {
 		return failure(http.StatusServiceUnavailable, errors.New(why))
 	}
-	if err := a.pace(ctx, q.recipients); err != nil {
+	first := 0
+	if p.known != nil {
+		first = min(p.known.Done, q.recipients)
+	}
+	if err := a.pace(ctx, q.recipients-first); err != nil {
 		if ctx.Err() != nil {
 			return interrupted
 		}
@@ -136,7 +146,19 @@ func (a *API) perform(ctx context.Context, q *request, o *origin) reply {
 	if q.deferredGeneration {
 		return a.deferGeneration(ctx, in)
 	}
-	err = in.run(ctx, 0, nil)
+	if first > 0 {
+		if err := in.restore(p.known.Body); err != nil {
+			a.cfg.Log.Error("what was kept of an injection can't be read", "err", err)
+			return reply{status: http.StatusInternalServerError, text: "Error: internal error"}
+		}
+	}
+	kept := first
+	err = in.run(ctx, first, func(done int) {
+		if p.keep != nil && done-kept >= keepEvery && done < q.recipients && len(in.failures.errors) < keepFailures {
+			kept = done
+			p.keep(done, in.result())
+		}
+	})
 	switch limit := (*firstLimit)(nil); {
 	case err == nil:
 		return reply{status: http.StatusOK, json: in.result()}

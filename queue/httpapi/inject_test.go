@@ -510,12 +510,24 @@ func TestMemoryAnswersAreBounded(t *testing.T) {
 	var key [32]byte
 	for i := range 20_000 {
 		key[0], key[1], key[2] = byte(i), byte(i>>8), byte(i>>16)
+		if i == 15_000 { // kept twice, of which the first is forgotten before the second
+			m.Keep(t.Context(), [32]byte{9: 1}, &httpapi.Answer{Body: []byte("1"), Done: 1})
+		}
+		if i == 19_000 {
+			m.Keep(t.Context(), [32]byte{9: 1}, &httpapi.Answer{Body: []byte("2")})
+		}
 		if err := m.Keep(t.Context(), key, &httpapi.Answer{Body: []byte("{}")}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if a, _ := m.Answer(t.Context(), key); a == nil {
 		t.Error("the last answer is lost")
+	}
+	for i := range 6000 {
+		m.Keep(t.Context(), [32]byte{8: 1, 0: byte(i), 1: byte(i >> 8)}, &httpapi.Answer{Body: []byte("{}")})
+	}
+	if a, _ := m.Answer(t.Context(), [32]byte{9: 1}); a == nil || string(a.Body) != "2" {
+		t.Errorf("of an answer that was kept twice there is %+v", a)
 	}
 	key[0], key[1], key[2] = byte(9_000&0xff), byte(9_000>>8), 0
 	if a, _ := m.Answer(t.Context(), key); a != nil {

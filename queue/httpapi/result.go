@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"encoding/json"
 	"strconv"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -30,6 +31,33 @@ func appendString(b []byte, s string) []byte {
 
 // result is the answer to the request.
 func (in *injection) result() []byte { return resultJSON(in.accepted, &in.failures) }
+
+// restore takes up again what result returned.
+func (in *injection) restore(result []byte) error {
+	var r struct {
+		Accepted   int               `json:"success_count"`
+		Recipients []json.RawMessage `json:"failed_recipients"`
+		Errors     []json.RawMessage `json:"errors"`
+	}
+	if err := json.Unmarshal(result, &r); err != nil {
+		return err
+	}
+	in.accepted = r.Accepted
+	in.failures = failures{count: len(r.Recipients)}
+	for i, v := range r.Recipients {
+		if i > 0 {
+			in.failures.recipients = append(in.failures.recipients, ',')
+		}
+		in.failures.recipients = append(in.failures.recipients, v...)
+	}
+	for i, v := range r.Errors {
+		if i > 0 {
+			in.failures.errors = append(in.failures.errors, ',')
+		}
+		in.failures.errors = append(in.failures.errors, v...)
+	}
+	return nil
+}
 
 func resultJSON(accepted int, f *failures) []byte {
 	b := make([]byte, 0, 96+len(f.recipients)+len(f.errors))

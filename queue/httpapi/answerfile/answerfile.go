@@ -199,12 +199,12 @@ func (a *Answers) Answer(_ context.Context, k [sha256.Size]byte) (*httpapi.Answe
 	if a.o.Now().Sub(r.at) > a.o.For {
 		return nil, nil
 	}
-	return &httpapi.Answer{Request: r.request, Body: r.body}, nil
+	return &httpapi.Answer{Request: r.request, Body: r.body, Done: r.done}, nil
 }
 
 // Keep implements [httpapi.Answers]. The answer is on stable storage when it returns nil.
 func (a *Answers) Keep(_ context.Context, k [sha256.Size]byte, answer *httpapi.Answer) error {
-	r := record{at: a.o.Now(), key: k, request: answer.Request, body: answer.Body}
+	r := record{at: a.o.Now(), done: answer.Done, key: k, request: answer.Request, body: answer.Body}
 	if int64(r.size()) > min(a.o.MaxBytes/2, bodyMax) {
 		return ErrTooLarge
 	}

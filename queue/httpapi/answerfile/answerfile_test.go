@@ -60,7 +60,7 @@ func keyOf(i int) (k [32]byte) {
 }
 
 func answerOf(i, size int) *httpapi.Answer {
-	return &httpapi.Answer{Request: sha256.Sum256([]byte{byte(i)}), Body: bytes.Repeat([]byte{'a' + byte(i%26)}, size)}
+	return &httpapi.Answer{Request: sha256.Sum256([]byte{byte(i)}), Body: bytes.Repeat([]byte{'a' + byte(i%26)}, size), Done: i % 3}
 }
 
 func open(t testing.TB, o answerfile.Options) *answerfile.Answers {
@@ -86,7 +86,7 @@ func has(t testing.TB, a *answerfile.Answers, i, size int) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := answerOf(i, size); got != nil && (got.Request != want.Request || !bytes.Equal(got.Body, want.Body)) {
+	if want := answerOf(i, size); got != nil && (got.Request != want.Request || got.Done != want.Done || !bytes.Equal(got.Body, want.Body)) {
 		t.Errorf("answer %d is %.40q, want %.40q", i, got.Body, want.Body)
 	}
 	return got != nil
@@ -103,7 +103,7 @@ func TestWindow(t *testing.T) {
 		least, most int // of 200
 	}{
 		{"number", answerfile.Options{Max: 50}, 10, time.Second, 25, 50},
-		{"bytes", answerfile.Options{MaxBytes: 50_000}, 1000 - 80, time.Second, 25, 50},
+		{"bytes", answerfile.Options{MaxBytes: 50_000}, 1000 - 88, time.Second, 25, 50},
 		{"time", answerfile.Options{For: time.Hour}, 10, time.Minute, 61, 61},
 		{"all", answerfile.Options{}, 10, 0, 200, 200},
 	} {

@@ -35,16 +35,18 @@ func (g *file) add(r *record) {
 	g.end += int64(r.size())
 }
 
-// record is an answer as it is on disk: a checksum of all behind it, the length of the body, the time in nanoseconds, key, hash of the request, and body.
-// Numbers are little endian.
+// record is an answer as it is on disk: a checksum of all behind it, the length of the body, the time in nanoseconds, how many recipients are done, key, hash
+// of the request, and body. Numbers are little endian.
 type record struct {
 	at           time.Time
+	done         int
 	key, request [sha256.Size]byte
 	body         []byte
 }
 
 const (
-	headerSize = 4 + 4 + 8 + 2*sha256.Size
+	keyAt      = 4 + 4 + 8 + 8
+	headerSize = keyAt + 2*sha256.Size
 	bodyMax    = 1 << 30
 )
 
@@ -61,6 +63,7 @@ func (r *record) append(b []byte) []byte {
 	b = le.AppendUint32(b, 0)
 	b = le.AppendUint32(b, uint32(len(r.body)))
 	b = le.AppendUint64(b, uint64(r.at.UnixNano()))
+	b = le.AppendUint64(b, uint64(r.done))
 	b = append(append(append(b, r.key[:]...), r.request[:]...), r.body...)
 	le.PutUint32(b[start:], crc32.Checksum(b[start+4:], castagnoli))
 	return b
@@ -71,7 +74,10 @@ func parse(b []byte) (*record, error) {
 	if len(b) < headerSize || int64(le.Uint32(b[4:])) != int64(len(b)-headerSize) || crc32.Checksum(b[4:], castagnoli) != le.Uint32(b) {
 		return nil, errDamaged
 	}
-	return &record{at: time.Unix(0, int64(le.Uint64(b[8:]))), key: key(b[16:]), request: [sha256.Size]byte(b[16+sha256.Size:]), body: b[headerSize:]}, nil
+	return &record{
+		at: time.Unix(0, int64(le.Uint64(b[8:]))), done: int(le.Uint64(b[16:])),
+		key: key(b[keyAt:]), request: [sha256.Size]byte(b[keyAt+sha256.Size:]), body: b[headerSize:],
+	}, nil
 }
 
 // each shows all records of a file of that size up to the first one that is damaged, which is an errDamaged. What is shown is valid during the call.
