@@ -125,6 +125,10 @@ func TestHold(t *testing.T) {
 			then: func(q *queue.Queue) { q.SuspendReady("unspecified->mx.d.test@smtp_client", "their wish", time.Time{}) },
 			peer: func(p *queuetest.Peer) { p.Wait(".", time.Minute) }, ready: queue.HeldSuspended, text: "their wish",
 		},
+		{
+			name: "message rate", path: func(c *mtakit.PathConfig) { c.MaxMessageRate = mtakit.Rate{N: 1, Per: 3 * time.Second, Burst: 1} },
+			ready: queue.HeldRate, text: "every connection waits for a message rate",
+		},
 		{name: "nobody there", peer: func(p *queuetest.Peer) { p.Refuse() }, ready: queue.HeldConnecting, text: "connecting failed 5 times in a row"},
 		{
 			name: "rate of connections", path: func(c *mtakit.PathConfig) {

@@ -3,6 +3,7 @@ package queue
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -103,7 +104,26 @@ func (r *ready) hold(now time.Time) Hold {
 	if n := r.failures.Load(); n > 0 {
 		return Hold{HeldConnecting, fmt.Sprintf("connecting failed %d times in a row", n), time.Time{}}
 	}
+	if r.paced() {
+		return Hold{HeldRate, "every connection waits for a message rate", time.Time{}}
+	}
 	return Hold{}
+}
+
+// paced says whether all that the sessions do is to wait for a message rate.
+func (r *ready) paced() bool {
+	r.mu.Lock()
+	live := slices.Collect(maps.Keys(r.live))
+	r.mu.Unlock()
+	for _, s := range live {
+		s.progress.mu.Lock()
+		waits := s.progress.phase.name == "MessageRateThrottled"
+		s.progress.mu.Unlock()
+		if !waits {
+			return false
+		}
+	}
+	return len(live) > 0
 }
 
 // closedTo is why nothing comes in, whatever room there is.

@@ -23,6 +23,12 @@ function message(m) {
 
 const place = (p) => (p ? `${p.file}:${p.line}${p.column ? `:${p.column}` : ""}` : null);
 
+// short is a value in a line if it has no more than one level.
+function short(v) {
+  if (v === null || typeof v !== "object" || Array.isArray(v) || Object.values(v).some((x) => x !== null && typeof x === "object")) return tree(v);
+  return Object.entries(v).map(([k, x]) => `${words(k)} ${typeof x === "boolean" ? (x ? "yes" : "no") : x}`).join(", ") || h("span", { class: "none" }, "none");
+}
+
 function setBy(s) {
   if (!s.by && !s.place) return h("span", { class: "none" }, "default");
   return [s.by, s.by && s.place && " ", s.place && h("span", { class: "name", title: place(s.place) }, place(s.place))];
@@ -32,7 +38,7 @@ function settings(title, all) {
   if (!all?.length) return null;
   const rows = (list) => table({ caption: title, rows: list, key: (s) => s.option, columns: [
     { label: "Option", cell: (s) => name(s.option) },
-    { label: "Value", cls: "wrap", cell: (s) => [tree(s.value), s.next !== undefined && h("span", { class: "sub" }, "soon ", JSON.stringify(s.next))] },
+    { label: "Value", cls: "wrap", cell: (s) => [short(s.value), s.next !== undefined && h("span", { class: "sub" }, "soon ", JSON.stringify(s.next))] },
     { label: "Set by", cls: "wrap", cell: setBy },
   ] });
   const [chosen, others] = [all.filter((s) => s.by || s.place), all.filter((s) => !s.by && !s.place)];
