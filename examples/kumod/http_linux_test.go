@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/tls"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -79,12 +80,25 @@ func TestInject(t *testing.T) {
 			}
 			d.drained(30 * time.Second)
 			onceEach(t, peer, 40)
-			if status, body := d.get("/metrics.json"); status != 200 || !strings.Contains(body, `"http_listener"`) {
-				t.Errorf("%d %.300s", status, body)
+			for path, has := range map[string]string{"/metrics.json": `"http_listener"`, "/": `<script type="module" src="/dashboard/main.js">`, "/dashboard/main.js": "import"} {
+				if status, body := d.get(path); status != 200 || !strings.Contains(body, has) {
+					t.Errorf("%s: %d %.300s", path, status, body)
+				}
+			}
+			var history struct{ Received, Delivered []int }
+			if _, body := d.get("/api/admin/history/v1"); json.Unmarshal([]byte(body), &history) != nil || sum(history.Received) < 40 || sum(history.Delivered) < 40 {
+				t.Errorf("history is %s", body)
 			}
 			d.stop()
 		})
 	}
+}
+
+func sum(all []int) (n int) {
+	for _, x := range all {
+		n += x
+	}
+	return n
 }
 
 // Who is not trusted needs a password, and may inject with it and nothing more. The file is watched.
