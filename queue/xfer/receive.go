@@ -73,13 +73,14 @@ func (n *Node) Receive(ctx context.Context, payload []byte, o Origin) (mtakit.ID
 	}
 	if err := n.cfg.Queue.Transferred(ctx, []mtakit.Submission{{Message: m, Body: mtakit.Bytes(body)}}, mtakit.Durable); err != nil {
 		if errors.Is(err, mtakit.ErrUnhealthy) {
-			n.orphan(first)
+			n.orphan(first, 1)
 		}
 		return mtakit.ID{}, err
 	}
 	if err := n.cfg.Arrivals.Add(first); err != nil {
 		n.cfg.Log.Error("arrival of a message not written down; after a restart it would be accepted again", "id", id.String(), "err", err)
 	}
+	n.orphan(first, -orphans)
 	return id, nil
 }
 
@@ -118,7 +119,7 @@ func (n *Node) known(ctx context.Context, id mtakit.ID, orphans int) (bool, erro
 	return err == nil, err
 }
 
-// orphansMax is of how many messages orphans are remembered. Further ones are refused until a restart.
+// orphansMax is of how many messages orphans are remembered. When there are more, nothing is taken over until a restart.
 const orphansMax = 1 << 16
 
 // enter sees to it that nobody else receives the message until leave is called. orphans is how often the spool failed when it had it, so that it may be there and
@@ -142,9 +143,11 @@ func (n *Node) leave(id mtakit.ID) {
 	n.mu.Unlock()
 }
 
-// orphan counts a failure of the spool.
-func (n *Node) orphan(id mtakit.ID) {
+// orphan counts more failures of the spool, or less.
+func (n *Node) orphan(id mtakit.ID, more int) {
 	n.mu.Lock()
-	n.orphans[id]++
-	n.mu.Unlock()
+	defer n.mu.Unlock()
+	if n.orphans[id] += more; n.orphans[id] == 0 {
+		delete(n.orphans, id)
+	}
 }
