@@ -16,6 +16,13 @@ func (s *session) deliver(ctx context.Context) bool {
 	if !s.rate(ctx, "MessageRateThrottled", MessageRateThrottle, func() (time.Duration, error) { return s.pay(ctx, s.curD) }) {
 		return false
 	}
+	if err := s.extend(ctx); err != nil {
+		s.q.log.Warn("connection lease lost", "ready_queue", s.r.name, "err", err)
+		it := s.cur
+		s.cur = nil
+		s.handBack(ctx, it, s.curD)
+		return false
+	}
 	s.sent++
 	s.setDelivering()
 	start := time.Now()

@@ -29,3 +29,6 @@ func (q *Queue) Lag() time.Duration {
 	_, lag := q.clock.look()
 	return time.Duration(lag) * time.Second
 }
+
+// SetSweeps says how many sweeps there have been.
+func (q *Queue) SetSweeps(n uint32) { q.sweeps.Store(n) }

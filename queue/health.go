@@ -8,9 +8,9 @@ import (
 	"github.com/mtakit/mtakit"
 )
 
-// sources are the sources whose failures are counted, and those that are suspended for them. The state is of this process and forgotten with it.
+// sourceHealth is the failures of sources, and until when sources are suspended for them. The state is of this process and forgotten with it.
 type sourceHealth struct {
-	suspended atomic.Int32 // sources that are, to look at nothing while there are none
+	suspended atomic.Pointer[map[string]time.Time] // by source; every message looks there, so it is replaced rather than changed
 
 	mu sync.Mutex
 	m  map[healthKey]*healthState
@@ -53,14 +53,25 @@ func (q *Queue) SourceFailed(s *mtakit.Source, kind string, err error) {
 	if !rule.Threshold.IsZero() && st.count(q.uptime(), rule.Threshold.Per) < rule.Threshold.N {
 		return
 	}
-	if st.until.IsZero() {
-		h.suspended.Add(1)
-	}
 	if !st.until.After(now) {
 		st.suspensions++
 		q.log.Warn("egress source suspended", "source", s.Name, "reason", kind, "for", rule.Duration.String(), "err", err)
 	}
 	st.until = now.Add(rule.Duration.Std())
+	h.suspend(s.Name, st.until, now)
+}
+
+// suspend is called with mu held.
+func (h *sourceHealth) suspend(source string, until, now time.Time) {
+	all := map[string]time.Time{source: until}
+	if old := h.suspended.Load(); old != nil {
+		for name, t := range *old {
+			if t = later(t, all[name]); t.After(now) {
+				all[name] = t
+			}
+		}
+	}
+	h.suspended.Store(&all)
 }
 
 // count adds one failure at that uptime and says how many there were within per.
@@ -79,22 +90,11 @@ func (st *healthState) count(up, per time.Duration) (sum int) {
 }
 
 // sourceSuspended is until when a source is suspended; zero is: it is not.
-func (q *Queue) sourceSuspended(name string, now time.Time) (until time.Time) {
-	h := &q.sourceHealth
-	if h.suspended.Load() == 0 {
-		return until
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for k, st := range h.m {
-		switch {
-		case st.until.IsZero():
-		case !st.until.After(now):
-			st.until = time.Time{}
-			h.suspended.Add(-1)
-		case k.source == name && st.until.After(until):
-			until = st.until
+func (q *Queue) sourceSuspended(name string, now time.Time) time.Time {
+	if all := q.sourceHealth.suspended.Load(); all != nil {
+		if until := (*all)[name]; until.After(now) {
+			return until
 		}
 	}
-	return until
+	return time.Time{}
 }

@@ -87,17 +87,20 @@ func (s *session) acquire(ctx context.Context) error {
 	return nil
 }
 
-// extend keeps the leases for as long as another message may take.
+// extend keeps the leases for as long as another message, and the idle time after it, may take.
 func (s *session) extend(ctx context.Context) error {
-	if len(s.leases) == 0 {
+	up := s.q.uptime()
+	if len(s.leases) == 0 || up < s.extendAt {
 		return nil
 	}
-	ttl := s.r.path.Load().TotalConnectionLifetime()
+	p := s.r.path.Load()
+	ttl := p.TotalConnectionLifetime()
 	for _, l := range s.leases {
 		if err := l.Extend(ctx, ttl); err != nil {
 			return err
 		}
 	}
+	s.extendAt = up + ttl - p.TotalMessageSend() - p.IdleTimeout.Std()
 	return nil
 }
 

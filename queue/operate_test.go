@@ -157,6 +157,28 @@ func TestSourceHealth(t *testing.T) {
 	})
 }
 
+// A source that is suspended for two reasons is so until the later time, also when others are suspended meanwhile.
+func TestSourceHealthReasons(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		mta := queuetest.New(t, queuetest.Options{})
+		rule := func(d time.Duration) *mtakit.HealthRule { return &mtakit.HealthRule{Duration: mtakit.Duration(d)} }
+		s := &mtakit.Source{Name: mtakit.Unspecified, SuspendWhenUnplumbed: rule(time.Hour), SuspendWhenProxyUnhealthy: rule(time.Minute)}
+		other := &mtakit.Source{Name: "other", SuspendWhenUnplumbed: rule(time.Second)}
+		mta.Queue.SourceFailed(s, "Unplumbed", errors.New("x"))
+		mta.Queue.SourceFailed(s, "ProxyUnhealthy", errors.New("x"))
+		for _, want := range []int{0, 1} {
+			mta.Run(30*time.Minute + time.Second)
+			mta.Queue.SourceFailed(other, "Unplumbed", errors.New("x"))
+			mta.Inject("a@x.test", "b@d.test", "x\r\n")
+			mta.Settle()
+			if got := len(mta.Peer("d.test").Received()); got != want {
+				t.Errorf("%d messages have left, want %d", got, want)
+			}
+		}
+	})
+}
+
 // With a threshold it takes so many failures within the time.
 func TestSourceHealthThreshold(t *testing.T) {
 	t.Parallel()

@@ -191,3 +191,26 @@ func TestThrottlesThatKeep(t *testing.T) {
 		})
 	}
 }
+
+// A session that waits for work when a rate lets its ready queue go on takes what there is.
+func TestReopenWakesIdleSessions(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		mta := queuetest.New(t, queuetest.Options{Policy: pathPolicy(func(c *mtakit.PathConfig) {
+			c.MaxMessageRate, c.IdleTimeout, c.MaxDeliveriesPerConnection = mtakit.Rate{N: 2, Per: 200 * time.Second}, mtakit.Duration(30*time.Second), 1
+		})})
+		peer := mta.Peer("d.test")
+		peer.Wait(".", 50*time.Second).Times(1) // its session finds that the rate is used up
+		peer.Wait(".", 80*time.Second).Times(1) // and the other one that nothing may leave
+		start := time.Now()
+		for range 3 {
+			mta.Inject("a@x.test", "b@d.test", "x\r\n")
+			mta.Settle()
+		}
+		mta.Drain(time.Hour)
+		all := peer.Received()
+		if at := all[len(all)-1].Time.Sub(start); len(all) != 3 || at > 101*time.Second {
+			t.Errorf("the last of %d messages is sent after %v, want the 100s that the rate asks for", len(all), at)
+		}
+	})
+}

@@ -130,7 +130,7 @@ func (r *ready) enter(it *item) {
 
 // wakeLocked gives work to a session that has none, or opens one if there are fewer than ideal. It is called with mu held.
 func (r *ready) wakeLocked() {
-	if n := len(r.parked); n > 0 {
+	if n := len(r.parked); n > 0 && !r.shutLocked() {
 		s := r.parked[n-1] // the last: the others may end of idleness
 		r.parked[n-1] = nil
 		r.parked = r.parked[:n-1]
@@ -174,6 +174,9 @@ func (r *ready) open() {
 	r.mu.Lock()
 	var room []*sched
 	if !r.shutLocked() {
+		for range min(r.lanes.n, len(r.parked)) { // they have been idle while it was shut
+			r.wakeLocked()
+		}
 		for r.lanes.n > 0 && r.openLocked() {
 		}
 		room = r.emptyRoom()

@@ -13,11 +13,12 @@ import (
 // session is one connection of a ready queue, with the goroutine that uses it. It owns the messages in hand: the one being delivered and the one that
 // comes after it, which was announced where envelopes overlap. Whatever ends the goroutine, these go back.
 type session struct {
-	r      *ready
-	q      *Queue
-	wake   chan struct{} // there may be work, for a parked session
-	idle   *time.Timer   // ends its wait
-	leases []mtakit.Lease
+	r        *ready
+	q        *Queue
+	wake     chan struct{} // there may be work, for a parked session
+	idle     *time.Timer   // ends its wait
+	leases   []mtakit.Lease
+	extendAt time.Duration // uptime
 
 	conn     mtakit.Session // nil until connected
 	cur, nxt *item          // in hand
@@ -144,10 +145,6 @@ func (s *session) obtain(ctx context.Context) bool {
 		}
 		if s.q.held(s.r, s.q.now()) || s.q.unhealthy() != nil {
 			s.q.readmit(s.everything()...)
-			return false
-		}
-		if err := s.extend(ctx); err != nil {
-			s.q.log.Warn("connection lease lost", "ready_queue", s.r.name, "err", err)
 			return false
 		}
 		it, ok := s.r.take()

@@ -34,7 +34,9 @@ func (q *Queue) sweep(w *sweep) {
 	if q.stopping.Load() {
 		return
 	}
-	w.number = uint16(q.sweeps.Add(1))
+	for w.number == 0 { // which is that of what no sweep has seen
+		w.number = uint16(q.sweeps.Add(1))
+	}
 	if len(w.match.QueueNames) > 0 {
 		w.names = make(map[string]struct{}, len(w.match.QueueNames))
 		for _, n := range w.match.QueueNames {
@@ -140,9 +142,12 @@ func (sh *shard) sweep(ctx context.Context, w *sweep) {
 		})
 		handle()
 	}
-	for slot := 0; slot < len(sh.scheds) && !over(); slot++ {
+	for slot := 0; !over(); slot++ {
 		if slot%sweepStep == 0 {
 			handle() // so that others get the lock
+		}
+		if slot >= len(sh.scheds) {
+			break
 		}
 		s := sh.scheds[slot]
 		if s == nil || s.dueLen() == 0 || !w.matches(s) {

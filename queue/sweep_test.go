@@ -98,3 +98,18 @@ func TestManySweeps(t *testing.T) {
 		}
 	})
 }
+
+// Numbers of sweeps come again after 65,536 of them.
+func TestSweepNumbersWrap(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		mta := queuetest.New(t, queuetest.Options{})
+		waiting(t, mta, 3)
+		mta.Queue.SetSweeps(65_535)
+		mta.Queue.AdminBounce(queue.Match{}, "all", time.Time{}, true)
+		mta.Settle()
+		if c := mta.Queue.Census(); c.Waiting != 0 {
+			t.Errorf("%d messages are not bounced", c.Waiting)
+		}
+	})
+}
