@@ -5,7 +5,7 @@
 //
 // The page is at / and its files are below /dashboard/. It is plain HTML, CSS and JavaScript, embedded, and asks the endpoints below /api/admin that its
 // server has, nothing else; what a server does not have, or does not permit, is missing on the page and says so. Who may see it is up to
-// [httpapi.Config.Permit]. A browser whose user may not is asked for a password, if there are any.
+// [httpapi.Config.Permit]. A browser whose user may not is asked for a password, if there are any. It needs a browser of 2024 or later.
 //
 // Everything that comes from outside, such as names of queues and answers of peers, is set as text. The Content-Security-Policy allows no script or style but
 // the embedded files, no markup from strings, and no other server.

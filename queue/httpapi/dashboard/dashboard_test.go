@@ -135,6 +135,8 @@ func TestPage(t *testing.T) {
 		p.wait(`document.querySelectorAll("main tbody tr").length > 4`)
 		p.click(`th:nth-child(5) .sort`)
 		p.wait(`document.querySelector("th[aria-sort]")?.textContent.includes("Due") && document.querySelector("main tbody .name").textContent === "autumn:shop@slow.example"`)
+		p.eval(`document.activeElement.blur(); location.hash = "#/queues?q=tenant4"`) // a link, or a step back
+		p.wait(`document.querySelector("main input[type=search]").value === "tenant4" && [...document.querySelectorAll("main tbody .name")].every((n) => n.textContent.startsWith("tenant4"))`)
 		noProblems(t, p)
 	})
 

@@ -92,7 +92,8 @@ function patch(o, n) {
   for (const type of Object.keys(n.handlers ?? {})) hook(o, type);
   if (o.nodeName === "SELECT" || o.nodeName === "INPUT" || o.nodeName === "TEXTAREA") {
     if (o.nodeName === "SELECT") children(o, n);
-    return; // what the user has put in stays
+    if (o !== document.activeElement && o.value !== n.value) o.value = n.value; // what is being put in stays
+    return;
   }
   if (!o.own) children(o, n);
 }

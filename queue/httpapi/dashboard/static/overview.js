@@ -118,15 +118,13 @@ function status(s) {
   ];
 }
 
-export { view as draw };
-
 // drawn puts the chart into its place. It stays there from one drawing to the next, so that the crosshair does.
 export function drawn(main) {
   const slot = main.querySelector(".slot");
   if (slot && chart && chart.el.parentNode !== slot) slot.replaceChildren(chart.el);
 }
 
-function view(data) {
+export function draw(data) {
   const s = data.summary;
   const up = (Date.parse(s.now) - Date.parse(s.since)) / 1000;
   return [
