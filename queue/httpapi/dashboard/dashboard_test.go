@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -332,10 +333,11 @@ func TestPage(t *testing.T) {
 // What a server does not have or does not permit is missing on the page, and it says so.
 func TestLess(t *testing.T) {
 	c := start(t)
+	var locked atomic.Bool
 	s := newStation(t, func(cfg *httpapi.Config) {
 		cfg.Activity = nil
 		cfg.Permit = func(ctx context.Context, a *httpapi.Access) (httpapi.Permission, error) {
-			if strings.HasPrefix(a.Path, "/api/admin/rules") {
+			if strings.HasPrefix(a.Path, "/api/admin/rules") || strings.HasPrefix(a.Path, "/api/admin/summary") && locked.Load() {
 				return httpapi.Denied, nil
 			}
 			return httpapi.DefaultPermit(ctx, a)
@@ -347,6 +349,10 @@ func TestLess(t *testing.T) {
 	p.wait(`document.body.innerText.includes("This server has no endpoint for history.") && document.body.innerText.includes("This server has no endpoint for failures.")`)
 	p.wait(`document.body.innerText.includes("You are not permitted to see rules.")`)
 	keep(t, p, "less")
+	locked.Store(true) // while it is looked at
+	p.wait(`document.querySelector("main > .callout.bad")?.textContent.includes("denied GET on http_listener/") && document.querySelectorAll("main .tile").length === 3`)
+	locked.Store(false)
+	p.wait(`!document.querySelector("main > .callout.bad")`)
 	p.goTo(s.url + "/#/rules")
 	p.wait(`document.querySelector("main .problem.denied")`)
 }

@@ -88,7 +88,8 @@ function paint() {
   const { view, data, error } = shown;
   if (view.enter) return;
   if (data) {
-    draw(main, view.draw(data, route.params));
+    const old = error && error.kind !== "away"; // there is a banner for that
+    draw(main, old && h("div", { class: "callout bad", role: "alert", key: "old" }, h("strong", null, "Not refreshed"), `: ${error.message}`), view.draw(data, route.params));
     view.drawn?.(main);
     if (wantSearch) main.querySelector("input[type=search]")?.focus();
     wantSearch = false;
