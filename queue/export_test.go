@@ -1,6 +1,10 @@
 package queue
 
-import "time"
+import (
+	"time"
+
+	"github.com/mtakit/mtakit/internal/pressure"
+)
 
 // Poke has the shards look at the clock, which they do every minute anyway.
 func (q *Queue) Poke() {
@@ -32,3 +36,9 @@ func (q *Queue) Lag() time.Duration {
 
 // SetSweeps says how many sweeps there have been.
 func (q *Queue) SetSweeps(n uint32) { q.sweeps.Store(n) }
+
+// SetMemory has the queue go by m.
+func (c *Config) SetMemory(m *pressure.Memory) { c.memory = m }
+
+// InMemory is how many bodies and envelopes are in memory.
+func (q *Queue) InMemory() (bodies, envelopes int64) { return q.bodies.Value(), q.envelopes.Value() }

@@ -61,10 +61,10 @@ func (it *item) pass(from, to owner) {
 // age is how long ago the message was created.
 func (it *item) age(now time.Time) time.Duration { return min(now.Sub(it.id.Time()), forever) }
 
-// keepResident keeps m and body of a new message in memory for its first attempt, if the budget allows.
+// keepResident keeps m and body of a new message in memory for its first attempt, if the budget allows and memory is not about to be short.
 func (q *Queue) keepResident(it *item, m *mtakit.Message, body mtakit.Body) bool {
 	n := m.Size + residentOverhead
-	if q.resident.Add(n) > q.cfg.MaxResident && it.stored {
+	if total := q.resident.Add(n); it.stored && (total > q.cfg.MaxResident || q.tight()) {
 		q.resident.Add(-n)
 		return false
 	}

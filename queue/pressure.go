@@ -2,6 +2,10 @@ package queue
 
 import (
 	"errors"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"time"
 
 	"github.com/mtakit/mtakit"
 	"github.com/mtakit/mtakit/internal/pressure"
@@ -18,25 +22,82 @@ func (q *Queue) Overloaded() error {
 	return nil
 }
 
-// samplePressure looks at the memory in use. When it gets short, messages in ready queues are let go: bodies and envelopes, never the entries.
+// tight says whether memory is short or about to be, so that nothing is kept that can be read again.
+func (q *Queue) tight() bool { return q.memory != nil && q.memory.Status() != pressure.OK }
+
+// samplePressure looks at the memory in use. Each time that it gets shorter, what the messages on their way have in memory is let go: bodies, then
+// envelopes, and never the entries.
 func (q *Queue) samplePressure() {
 	if q.memory == nil {
 		return
 	}
 	before := q.memory.Status()
 	now := q.memory.Sample()
-	if now == before || now == pressure.OK {
+	if now <= before {
+		if up := q.uptime(); now == pressure.None && up-q.freed >= freeAgain {
+			q.free()
+		}
 		return
 	}
 	q.log.Warn("memory is getting short", "status", now.String(), "resident", q.resident.Load())
-	q.readyMu.Lock()
-	all := make([]*ready, 0, len(q.ready))
-	for _, r := range q.ready {
-		all = append(all, r)
-	}
-	q.readyMu.Unlock()
-	for _, r := range all {
+	for _, r := range q.allReady() {
 		r.shrink(now == pressure.None)
+	}
+	for _, sh := range q.shards {
+		sh.shrinkDue(now == pressure.None)
+	}
+	q.free()
+}
+
+// free gives memory that is not used back to the system. The collector would do so minutes later, as nothing is allocated by an intake that takes nothing.
+func (q *Queue) free() {
+	runtime.GC() // what is in pools is let go by the second
+	debug.FreeOSMemory()
+	q.freed = q.uptime()
+}
+
+const freeAgain = 30 * time.Second
+
+// shrinkDue lets go of the bodies of messages that are due and wait for room, and of envelopes too if there is no memory at all. What was never saved is
+// saved first.
+func (sh *shard) shrinkDue(none bool) {
+	q := sh.q
+	for slot := 0; ; slot++ {
+		sh.mu.Lock()
+		if slot >= len(sh.scheds) {
+			sh.mu.Unlock()
+			return
+		}
+		var all []*item
+		s := sh.scheds[slot]
+		if s != nil && s.flow != nil {
+			for range s.flow.due.hot.len() {
+				all = append(all, s.popDue(ownedByPromotion))
+			}
+		}
+		q.promoting.Add(int64(len(all)))
+		sh.mu.Unlock()
+		if len(all) == 0 {
+			continue
+		}
+		for _, it := range all {
+			if !it.stored {
+				q.saveOrLog(it)
+			}
+			if none {
+				q.shrink(it)
+			} else if it.stored {
+				q.shrinkData(it)
+			}
+		}
+		sh.mu.Lock()
+		for _, it := range slices.Backward(all) {
+			it.pass(ownedByPromotion, ownedBySched)
+			s.unpopDue(it)
+			q.promoting.Add(-1)
+		}
+		sh.mu.Unlock()
+		s.nudge()
 	}
 }
 
@@ -68,13 +129,14 @@ func (r *ready) shrink(none bool) {
 	})
 	r.mu.Unlock()
 	for _, it := range unsaved {
-		if err := r.q.save(it); err != nil {
-			r.q.log.Error("volatile message not saved; it stays in memory", "id", it.id.String(), "err", err)
-		} else {
+		r.q.saveOrLog(it)
+		if policy == mtakit.ShrinkDataAndMeta {
 			r.q.shrink(it)
+		} else if it.stored {
+			r.q.shrinkData(it)
 		}
-		r.q.readmit(it)
 	}
+	r.restock(unsaved)
 }
 
 // shrinkData lets go of the body only.

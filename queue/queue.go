@@ -65,10 +65,12 @@ type Config struct {
 	// MemoryLimit is how much memory the process may use before the queue lets go of what it can and, beyond, takes no more messages. Default three
 	// quarters of what the system allows (control group, resource limit, or the machine); negative is no limit.
 	MemoryLimit int64
+	memory      *pressure.Memory // in place of that, for tests
 
 	// Shards is into how many parts the scheduled queues are divided, a power of two. Default: the number of CPUs, rounded up.
 	Shards int
-	// MaxResident is how many bytes of messages are kept in memory from reception to their first attempt. Default 256 MiB.
+	// MaxResident is how many bytes of messages are kept in memory from reception to their first attempt. Default 256 MiB, or a quarter of the memory limit if
+	// that is less.
 	MaxResident int64
 	// GracePeriod is how long sessions may go on with the message in hand after Run's context has ended. Default 60s.
 	GracePeriod time.Duration
@@ -97,9 +99,6 @@ func (c *Config) withDefaults() error {
 	}
 	if c.Shards == 0 {
 		c.Shards = 1 << bits.Len(uint(runtime.GOMAXPROCS(0)-1))
-	}
-	if c.MaxResident == 0 {
-		c.MaxResident = 256 << 20
 	}
 	if c.GracePeriod == 0 {
 		c.GracePeriod = time.Minute
@@ -152,6 +151,7 @@ type Queue struct {
 	rules  rules
 	confs  confs
 	memory *pressure.Memory // nil is no limit
+	freed  time.Duration    // uptime at which unused memory was last given back; of upkeep
 
 	sourceHealth sourceHealth
 
@@ -236,10 +236,16 @@ func New(cfg Config) (*Queue, error) {
 	if err := q.loadRules(); err != nil {
 		return nil, err
 	}
-	if cfg.MemoryLimit >= 0 {
+	if q.memory = cfg.memory; q.memory == nil && cfg.MemoryLimit >= 0 {
 		var err error
 		if q.memory, err = pressure.New(pressure.Config{Soft: cfg.MemoryLimit}); err != nil {
 			return nil, fmt.Errorf("queue: %w", err)
+		}
+	}
+	if q.cfg.MaxResident == 0 {
+		q.cfg.MaxResident = 256 << 20
+		if q.memory != nil && q.memory.Limits().Soft > 0 {
+			q.cfg.MaxResident = min(q.cfg.MaxResident, q.memory.Limits().Soft/4)
 		}
 	}
 	q.workCtx, q.stopWork = context.WithCancel(context.Background())

@@ -276,6 +276,9 @@ func (r *ready) restock(all []*item) {
 		it.pass(ownedBySession, ownedByReady)
 		r.lanes.pushBack(it)
 	}
+	if r.lanes.n > 0 {
+		r.wakeLocked()
+	}
 	r.mu.Unlock()
 	r.q.readmit(back...)
 }

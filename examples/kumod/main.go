@@ -96,7 +96,7 @@ func serve(ctx context.Context, f *flags, logs *logfilter.Filter, ready func(a a
 		return nil
 	}
 	srv := &smtpserver.Server{
-		Deliver: q.Submit, IDs: ids, NodeID: node, Record: records, Log: logs.Logger("smtp"), Auth: data.auth(),
+		Deliver: deliverTo(q), IDs: ids, NodeID: node, Record: records, Log: logs.Logger("smtp"), Auth: data.auth(),
 		Options: smtpserver.Options{Hostname: f.Hostname, RelayHosts: f.RelayFrom, TLS: data.tls},
 		Policy:  smtpserver.Policy{Received: data.received},
 		Trace:   smtpserver.TraceTo(&inbound),
@@ -231,4 +231,15 @@ func collectors(parts ...any) (c []mtakit.Collector) {
 		}
 	}
 	return c
+}
+
+// deliverTo is q.Submit for a server, with words of its own for a lack of memory.
+func deliverTo(q *queue.Queue) func(context.Context, []mtakit.Submission, mtakit.Durability) error {
+	return func(ctx context.Context, batch []mtakit.Submission, d mtakit.Durability) error {
+		err := q.Submit(ctx, batch, d)
+		if errors.Is(err, queue.ErrOverloaded) {
+			err = fmt.Errorf("%w: %w", smtpserver.ErrOverloaded, err)
+		}
+		return err
+	}
 }
