@@ -14,10 +14,10 @@ export async function load(params, signal) {
   return get(admin("queues"), { kind, sort: params.get("sort"), search: params.get("q"), limit: params.get("limit") ?? first }, signal);
 }
 
-const scheduled = (rows) => [
+const scheduled = (largest) => [
   { label: "Queue", cell: (q) => h("a", { href: detail("scheduled", q.name) }, name(q.name)) },
   { label: "Held by", cell: (q) => holdBadge(q.hold, q.due ? "moving" : q.waiting ? "not due" : q.in_flight ? "in flight" : "") },
-  { label: "Messages", num: true, sort: "messages", cls: "metered", title: "All messages of the queue, wherever they are", cell: (q) => [meter(q.messages, Math.max(...rows.map((r) => r.messages))), num(q.messages)] },
+  { label: "Messages", num: true, sort: "messages", cls: "metered", title: "All messages of the queue, wherever they are", cell: (q) => [meter(q.messages, largest), num(q.messages)] },
   { label: "Waiting", num: true, sort: "waiting", wide: 1, title: "Messages that wait in the scheduled queue", cell: (q) => num(q.waiting) },
   { label: "Due", num: true, sort: "due", wide: 1, title: "Messages whose time has come", cell: (q) => num(q.due) },
   { label: "In flight", num: true, sort: "in_flight", wide: 2, title: "Messages in ready queues and on connections", cell: (q) => num(q.in_flight) },
@@ -55,7 +55,7 @@ export function draw(data, params) {
   return [
     h("h1", { class: "sr" }, "Queues"),
     panel(isReady ? "Ready queues" : "Scheduled queues", { actions: [search(params), kinds], note: plural(data.matched, q ? "match" : "queue", q ? "matches" : "queues") },
-      rows.length ? [table({ caption: isReady ? "Ready queues" : "Scheduled queues", columns: isReady ? ready() : scheduled(rows), rows, key: (r) => r.name,
+      rows.length ? [table({ caption: isReady ? "Ready queues" : "Scheduled queues", columns: isReady ? ready() : scheduled(Math.max(...rows.map((r) => r.messages))), rows, key: (r) => r.name,
         sort: params.get("sort") || "messages", onSort: (sort) => set({ sort: sort === "messages" ? "" : sort, limit: "" }, true) }),
       more(rows.length, data.matched, () => set({ limit: Math.min(rows.length * 4, most) }, true), most)]
         : q ? empty(`No queue has “${q}” in its name`) : empty(isReady ? "There is no ready queue" : "There is no scheduled queue", "Queues appear with the first message.")),
