@@ -94,6 +94,9 @@ func TestPage(t *testing.T) {
 					if over := p.eval(`document.documentElement.scrollWidth - innerWidth`).(float64); over > 0 {
 						t.Errorf("%s at %d: %v wider than the screen", view, size[0], over)
 					}
+					if high := p.eval(`Math.max(...[...document.querySelectorAll("main tr")].map((r) => r.clientHeight))`); high != nil && high.(float64) > 220 {
+						t.Errorf("%s at %d: a row is %v high", view, size[0], high)
+					}
 					noProblems(t, p)
 					keep(t, p, fmt.Sprintf("%s-%d-%s", strings.ReplaceAll(view, "?kind=", "-"), size[0], colours))
 				}

@@ -64,9 +64,9 @@ export function meter(value, of, tone = "") {
 
 export const facts = (...pairs) => h("dl", { class: "facts" }, pairs.filter(Boolean).map(([name, ...value]) => h("div", null, h("dt", null, name), h("dd", null, value))));
 
-// name is a queue's name, or another that may be long.
+// name is a queue's name, or another that may be long. Where it is broken into lines, that is after its separators, if possible.
 export function name(text, title = text) {
-  return h("span", { class: "name", title }, text);
+  return h("span", { class: "name", title }, text.split(/(?<=[@:!>])/).map((part, i) => [i > 0 && h("wbr"), part]));
 }
 
 // site is a ready queue by the site that it is for, with its source below.
