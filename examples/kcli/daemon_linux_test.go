@@ -41,6 +41,7 @@ func startKumod(t *testing.T, bin string, args ...string) *kumod {
 	cmd := exec.Command(bin, append([]string{"--smtp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data", t.TempDir(), "--hostname", "kumod.test",
 		"--log-level", "error"}, args...)...)
 	cmd.Stderr = t.Output()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a test that is cut off leaves nothing behind
 	out, err := cmd.StdoutPipe()
 	if err == nil {
 		err = cmd.Start()

@@ -64,7 +64,8 @@ func launch(t testing.TB, wrap []string, args ...string) (*daemon, error) {
 	d := &daemon{t: t, cmd: exec.Command(argv[0], argv[1:]...), stderr: &bytes.Buffer{}, ended: make(chan error, 1)}
 	d.cmd.Env = append(os.Environ(), asKumod+"=1")
 	d.cmd.Stderr = d.stderr
-	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // so that what is wrapped dies with its wrapper
+	// What is wrapped dies with its wrapper, and both with a test that is cut off.
+	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	out, err := d.cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
