@@ -262,3 +262,36 @@ func BenchmarkRetry(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64((rounds-1)*n), "ns/message")
 }
+
+// BenchmarkFull is the way of a message into a ready queue that is full, and into which others want as well.
+func BenchmarkFull(b *testing.B) {
+	for _, queues := range []int{1000, 100_000} {
+		b.Run(fmt.Sprintf("queues=%d", queues), func(b *testing.B) {
+			n, body := int64(max(2*queues, 20_000)), mtakit.Bytes("Subject: x\r\n\r\nx\r\n")
+			b.ReportAllocs()
+			var took time.Duration
+			for b.Loop() {
+				spool, begin := &noSpool{}, make(chan struct{})
+				q := startBench(b, spool, instant{Code: 250}, func(c *queue.Config) {
+					c.Egress = mtakit.EgressFunc(func(context.Context, *mtakit.Path) (mtakit.Session, error) {
+						<-begin
+						return instant{Code: 250}, nil
+					})
+				})
+				for i := range n {
+					m := &mtakit.Message{Sender: "a@x.test", To: []string{"b@d.test"}, Meta: map[string]any{mtakit.MetaTenant: fmt.Sprint("t", i%int64(queues))}}
+					if err := q.Submit(b.Context(), []mtakit.Submission{{Message: m, Body: body}}, mtakit.Durable); err != nil {
+						b.Fatal(err)
+					}
+				}
+				start := time.Now()
+				close(begin)
+				for spool.removed.Load() < n {
+					runtime.Gosched()
+				}
+				took += time.Since(start)
+			}
+			b.ReportMetric(float64(took.Nanoseconds())/float64(int64(b.N)*n), "ns/message")
+		})
+	}
+}

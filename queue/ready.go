@@ -31,8 +31,9 @@ type ready struct {
 	mu       sync.Mutex
 	lanes    lanes
 	reserved int
-	room     []*sched // wait for room, in turn
+	room     fifo[*sched] // wait for room, in turn
 	inRoom   map[*sched]struct{}
+	called   int // of those that waited, who have been told that there is room and have not tried yet
 	parked   []*session
 	sessions int // open or opening
 	closed   bool
@@ -99,7 +100,9 @@ func (r *ready) reserve(s *sched) readyAnswer {
 func (r *ready) release() {
 	r.mu.Lock()
 	r.reserved--
+	room := r.callLocked()
 	r.mu.Unlock()
+	r.callIn(room)
 }
 
 func (r *ready) redeem(it *item) {
@@ -172,7 +175,7 @@ func (r *ready) shutFor(d time.Duration) {
 // open goes on when the ready queue is no longer shut.
 func (r *ready) open() {
 	r.mu.Lock()
-	var room []*sched
+	var room fifo[*sched]
 	if !r.shutLocked() {
 		for range min(r.lanes.n, len(r.parked)) { // they have been idle while it was shut
 			r.wakeLocked()
@@ -182,9 +185,7 @@ func (r *ready) open() {
 		room = r.emptyRoom()
 	}
 	r.mu.Unlock()
-	for _, s := range room {
-		s.unblock()
-	}
+	unblock(&room)
 }
 
 // opensIn is how long it is worth to wait for room if nobody tells: until the ready queue is no longer shut, a minute at most.
@@ -207,41 +208,85 @@ func (r *ready) takeOut(evenShut bool) (it *item, ok bool) {
 		r.mu.Unlock()
 		return nil, false
 	}
-	it, ok, room := r.takeLocked()
-	r.mu.Unlock()
-	for _, s := range room {
-		s.unblock()
-	}
-	return it, ok
-}
-
-// takeLocked is take; the caller unblocks the queues in room once mu is free.
-func (r *ready) takeLocked() (it *item, ok bool, room []*sched) {
 	it, ok = r.lanes.take()
 	if !ok {
-		return nil, false, nil
+		r.mu.Unlock()
+		return nil, false
 	}
 	it.pass(ownedByReady, ownedBySession)
-	if len(r.room) == 0 {
-		return it, true, nil
-	}
-	if r.lanes.n+r.reserved <= r.path.Load().MaxReady/2 {
-		return it, true, r.emptyRoom()
-	}
+	room := r.callLocked()
+	again := false
 	if _, waits := r.inRoom[it.sched]; waits {
-		if n, turn := r.lanes.stock(it.sched); n <= turn { // there is room for another turn; see admits
-			room = []*sched{it.sched}
-		}
+		n, turn := r.lanes.stock(it.sched)
+		again = n <= turn // there is room for another turn; see admits
 	}
-	return it, true, room
+	r.mu.Unlock()
+	if again {
+		it.sched.unblock(nil)
+	}
+	r.callIn(room)
+	return it, true
 }
 
-// emptyRoom returns those who wait for room, for the caller to unblock once mu is free.
-func (r *ready) emptyRoom() []*sched {
+// callLocked returns those who have waited longest for room, as many as there is room for once half of it is free, for the caller to callIn once mu is free.
+// Each of them tries to bring a message in; after that there may be room for further ones. Were all told, most would find it full again.
+func (r *ready) callLocked() (room []*sched) {
+	if r.room.len() == 0 || r.shutLocked() {
+		return nil
+	}
+	limit := r.path.Load().MaxReady
+	taken := r.lanes.n + r.reserved + r.called
+	if taken > limit/2 {
+		return nil
+	}
+	room = make([]*sched, min(limit-taken, r.room.len()))
+	for i := range room {
+		room[i], _ = r.room.popFront()
+		delete(r.inRoom, room[i])
+	}
+	r.called += len(room)
+	return room
+}
+
+// callIn unblocks those that callLocked has returned.
+func (r *ready) callIn(room []*sched) {
+	for len(room) > 0 {
+		gone := 0
+		for _, s := range room {
+			if !s.unblock(r) {
+				gone++
+			}
+		}
+		if gone == 0 {
+			return
+		}
+		room = r.callNext(gone)
+	}
+}
+
+// callNext is callLocked when n of those that were called have tried, or don't wait any more.
+func (r *ready) callNext(n int) []*sched {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.called -= n
+	return r.callLocked()
+}
+
+// tried says that a queue that was called has.
+func (r *ready) tried() { r.callIn(r.callNext(1)) }
+
+// emptyRoom returns all who wait for room, for the caller to unblock once mu is free.
+func (r *ready) emptyRoom() fifo[*sched] {
 	room := r.room
-	r.room = nil
+	r.room = fifo[*sched]{}
 	clear(r.inRoom)
 	return room
+}
+
+func unblock(room *fifo[*sched]) {
+	for s, ok := room.popFront(); ok; s, ok = room.popFront() {
+		s.unblock(nil)
+	}
 }
 
 // giveBack returns a message that a session has taken and not attempted to the front.
@@ -341,12 +386,12 @@ func (r *ready) whenRoom(s *sched) {
 	r.mu.Lock()
 	if now := r.admits(s); now != readyFull { // a session was faster
 		r.mu.Unlock()
-		s.unblock()
+		s.unblock(nil)
 		return
 	}
 	if _, there := r.inRoom[s]; !there {
 		r.inRoom[s] = struct{}{}
-		r.room = append(r.room, s)
+		r.room.pushBack(s)
 	}
 	r.mu.Unlock()
 }
@@ -374,9 +419,7 @@ func (r *ready) drainOf(of func(*sched) bool) []*item {
 	r.mu.Lock()
 	all, room := r.extract(func(it *item) bool { return of(it.sched) }), r.emptyRoom()
 	r.mu.Unlock()
-	for _, s := range room {
-		s.unblock()
-	}
+	unblock(&room)
 	return all
 }
 
@@ -542,15 +585,13 @@ func (r *ready) shed(otherRates bool) {
 	r.mu.Unlock()
 	slices.Reverse(out) // in the order in which they came
 	r.q.readmit(out...)
-	for _, s := range room {
-		s.unblock()
-	}
+	unblock(&room)
 }
 
 // reapReady forgets ready queues that have been idle for long, and opens sessions of those that have messages and nobody who takes them: a
 // message may come in just when the ready queue is being shut.
 func (q *Queue) reapReady(idle time.Duration) {
-	var room []*sched
+	var room []fifo[*sched]
 	var shut []*ready
 	q.readyMu.Lock()
 	for name, r := range q.ready {
@@ -565,7 +606,7 @@ func (q *Queue) reapReady(idle time.Duration) {
 			delete(q.ready, name)
 			q.readySlots.remove(r.slot)
 			r.endCounting()
-			room = append(room, r.emptyRoom()...)
+			room = append(room, r.emptyRoom())
 		}
 		r.mu.Unlock()
 	}
@@ -575,7 +616,7 @@ func (q *Queue) reapReady(idle time.Duration) {
 		q.refreshPath(r, p.Source, p.Site)
 		r.expire()
 	}
-	for _, s := range room {
-		s.unblock()
+	for i := range room {
+		unblock(&room[i])
 	}
 }

@@ -38,6 +38,8 @@ type flow struct {
 	feed     *feed // where its mail goes; nil until needed
 	inFlight int   // messages in ready queues and sessions
 	wakeAt   time.Duration
+	inHeap   time.Duration // the earliest at which shard.blocked has it; 0 is not at all
+	called   *ready        // has room, and waits for the outcome; see ready.callIn
 }
 
 // schedState says who looks after the due messages of a queue.
@@ -196,7 +198,7 @@ func (s *sched) dropFrom(from owner) {
 func (s *sched) block(d time.Duration) {
 	s.state = schedBlocked
 	s.flowing().wakeAt = s.shard.q.uptime() + d
-	s.shard.wakeLater(s)
+	s.shard.wakeLater(s, s.flow)
 }
 
 // hasChoice says whether the mail of s may go by several sources.
@@ -216,11 +218,14 @@ func (s *sched) nudge() {
 	s.shard.mu.Unlock()
 }
 
-// unblock is called when a ready queue that s waits for has room.
-func (s *sched) unblock() {
+// unblock is called when a ready queue that s waits for has room. That is told of the outcome if it is named and unblock returns true.
+func (s *sched) unblock(by *ready) bool {
 	s.shard.mu.Lock()
-	if s.state == schedBlocked {
-		s.shard.enlist(s)
+	defer s.shard.mu.Unlock()
+	if s.state != schedBlocked {
+		return false
 	}
-	s.shard.mu.Unlock()
+	s.flow.called = by
+	s.shard.enlist(s)
+	return true
 }

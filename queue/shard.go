@@ -149,8 +149,17 @@ func (sh *shard) step(buf []wheel.Item) time.Duration {
 	defer sh.mu.Unlock()
 	for len(sh.blocked) > 0 && sh.blocked[0].at <= up {
 		w := heap.Pop(&sh.blocked).(wakeup)
-		if w.s.state == schedBlocked && w.s.flow.wakeAt == w.at {
+		f := w.s.flow
+		if f == nil || f.inHeap != w.at {
+			continue
+		}
+		f.inHeap = 0
+		switch {
+		case w.s.state != schedBlocked:
+		case f.wakeAt <= up:
 			sh.enlist(w.s)
+		default:
+			sh.wakeLater(w.s, f)
 		}
 	}
 	due, next := sh.time.Pop(now.Unix(), buf[:0])
@@ -191,9 +200,13 @@ func (sh *shard) enlist(s *sched) {
 	sh.q.work.add(s)
 }
 
-// wakeLater sees to it that a blocked queue goes on at its wakeAt.
-func (sh *shard) wakeLater(s *sched) {
-	heap.Push(&sh.blocked, wakeup{s.flow.wakeAt, s})
+// wakeLater sees to it that a blocked queue goes on at its wakeAt, or is looked at before.
+func (sh *shard) wakeLater(s *sched, f *flow) {
+	if f.inHeap > 0 && f.inHeap <= f.wakeAt {
+		return
+	}
+	f.inHeap = f.wakeAt
+	heap.Push(&sh.blocked, wakeup{f.wakeAt, s})
 	if sh.blocked[0].s == s {
 		sh.poke()
 	}
@@ -261,7 +274,7 @@ func (sh *shard) reap(up time.Duration, n int) time.Duration {
 	return max(time.Second, time.Minute*time.Duration(n)/time.Duration(len(sh.scheds)))
 }
 
-// wakeHeap is the blocked queues by the time at which they go on. An entry whose queue has another wakeAt by now is void.
+// wakeHeap is queues that are or were blocked by the time at which they are looked at. An entry whose queue has another inHeap by now is void.
 type wakeHeap []wakeup
 
 type wakeup struct {

@@ -54,22 +54,20 @@ func (w *workList) turn(s *sched) {
 	sh := s.shard
 	sh.mu.Lock()
 	s.state = schedRunning
+	var called *ready
+	if s.flow != nil {
+		called, s.flow.called = s.flow.called, nil
+	}
 	sh.mu.Unlock()
-	for range turn {
-		sh.mu.Lock()
-		it := s.popDue(ownedByPromotion)
-		if it == nil {
-			s.state = schedIdle
-			sh.mu.Unlock()
-			return
-		}
-		w.q.promoting.Add(1)
-		sh.mu.Unlock()
-		blocked := w.promote(s, it)
-		w.q.promoting.Add(-1)
-		if blocked {
-			return
-		}
+	more := w.next(s)
+	if called != nil {
+		called.tried()
+	}
+	for n := 1; more && n < turn; n++ {
+		more = w.next(s)
+	}
+	if !more {
+		return
 	}
 	sh.mu.Lock()
 	if s.dueLen() > 0 {
@@ -78,6 +76,21 @@ func (w *workList) turn(s *sched) {
 		s.state = schedIdle
 	}
 	sh.mu.Unlock()
+}
+
+// next promotes the first message of s. false means that there is none, or that s has to rest.
+func (w *workList) next(s *sched) bool {
+	s.shard.mu.Lock()
+	it := s.popDue(ownedByPromotion)
+	if it == nil {
+		s.state = schedIdle
+		s.shard.mu.Unlock()
+		return false
+	}
+	w.q.promoting.Add(1)
+	s.shard.mu.Unlock()
+	defer w.q.promoting.Add(-1)
+	return !w.promote(s, it)
 }
 
 // promote is Queue.promote with a net: a message that a panic leaves in the hands of the promotion goes back.
