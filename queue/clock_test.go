@@ -158,3 +158,27 @@ func TestClockBackAndSchedule(t *testing.T) {
 		}
 	})
 }
+
+// Due times are shown by the wall clock, whatever has been done to that.
+func TestClockStepIsShown(t *testing.T) {
+	t.Parallel()
+	for _, step := range []time.Duration{-time.Hour, time.Hour} {
+		t.Run(step.String(), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				set := mtakit.DefaultQueueSettings()
+				var steps atomic.Int64
+				mta := steppedMTA(t, &set, &steps)
+				mta.Submit(&mtakit.Message{Sender: "a@x.test", To: []string{"b@d.test"}, Due: mta.Queue.Now().Add(20 * time.Minute)}, "x\r\n")
+				mta.Settle()
+				steps.Add(int64(step))
+				mta.Run(time.Minute + time.Second)
+				for e := range mta.Queue.Waiting(mtakit.QueueName{Domain: "d.test"}) {
+					if left := e.Due.Sub(mta.Queue.Now()); left < 18*time.Minute || left > 19*time.Minute {
+						t.Errorf("after a minute of twenty it is due in %v", left)
+					}
+				}
+			})
+		})
+	}
+}

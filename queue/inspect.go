@@ -125,9 +125,10 @@ func (sh *shard) sleepingFrom(name mtakit.QueueName, pos, seen int, dst []coldEn
 	if seen >= all {
 		return dst, 0
 	}
+	lag := sh.q.clock.lag.Load()
 	pos = sh.time.Sweep(pos, sweepStep, func(e wheel.Item) bool {
 		if e.Queue == s.slot {
-			dst = append(dst, coldEntry{id: e.ID, due: e.Due, tries: e.Tries})
+			dst = append(dst, coldEntry{id: e.ID, due: shiftDue(e.Due, lag), tries: e.Tries})
 		}
 		return false
 	})

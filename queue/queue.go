@@ -321,6 +321,9 @@ func (q *Queue) stop() {
 		for _, it := range r.drain() {
 			q.leave(it, ownedBySession)
 		}
+		if r.reopen != nil {
+			r.reopen.Stop()
+		}
 	}
 	for _, sh := range q.shards {
 		for _, it := range sh.unload() {

@@ -80,7 +80,6 @@ func (r *ready) admits(s *sched) readyAnswer {
 			return readyOK
 		}
 	}
-	r.countFull()
 	return readyFull
 }
 
@@ -92,6 +91,7 @@ func (r *ready) reserve(s *sched) readyAnswer {
 	if a == readyOK {
 		r.reserved++
 	} else if a == readyFull {
+		r.countFull()
 		r.wakeLocked()
 	}
 	return a

@@ -48,6 +48,9 @@ func TestRoomIsForThoseWhoAreCalled(t *testing.T) {
 		if len(list) != n || full > 3*n*each {
 			t.Errorf("%d messages of %d queues found no room %d times", n*each, len(list), full)
 		}
+		if r, err := mta.Queue.Ready("unspecified->mx.d.test@smtp_client"); err != nil || int(r.Full) != full {
+			t.Errorf("the ready queue counts %d of %d times that there was no room; %v", r.Full, full, err)
+		}
 	})
 }
 

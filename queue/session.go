@@ -147,6 +147,9 @@ func (s *session) obtain(ctx context.Context) bool {
 			s.q.readmit(s.everything()...)
 			return false
 		}
+		if len(s.leases) > 0 && s.sent >= s.r.path.Load().MaxDeliveriesPerConnection {
+			return false // others may wait for its place; the session for what is left here comes after them
+		}
 		it, ok := s.r.take()
 		if !ok {
 			if s.conn == nil {
@@ -412,7 +415,7 @@ func (s *session) handBack(ctx context.Context, it *item, d *delivery) {
 	s.unattempted(it)
 }
 
-// unattempted returns a message that the peer has seen nothing of to the ready queue, or to its scheduled queue if that is shut or gone.
+// unattempted returns a message that the peer has seen nothing of to the ready queue, or to its scheduled queue at the end of it all.
 func (s *session) unattempted(it *item) {
 	if !s.r.giveBack(it) {
 		s.q.readmit(it)
