@@ -3,6 +3,7 @@ package httpapi
 import (
 	"fmt"
 	"net/http"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,6 +25,7 @@ type API struct {
 	pending  pending
 	encoders encoders
 	origin   *http.CrossOriginProtection
+	names    []string // of this machine, in lower case
 	received mtakit.Counter
 	started  time.Time
 }
@@ -35,6 +37,8 @@ func New(cfg Config) (*API, error) {
 		return nil, err
 	}
 	a := &API{cfg: cfg, routes: make(map[string]map[string]http.Handler), inFlight: semaphore.NewWeighted(cfg.MaxInFlight), origin: http.NewCrossOriginProtection(), started: cfg.Now()}
+	system, _ := os.Hostname()
+	a.names = []string{strings.ToLower(cfg.Hostname), strings.ToLower(system)}
 	a.Handle("GET", "/api/check-liveness/v1", http.HandlerFunc(a.liveness))
 	a.Handle("POST", "/api/inject/v1", http.HandlerFunc(a.inject))
 	a.Handle("GET", "/api-docs/openapi.json", http.HandlerFunc(a.openAPI))

@@ -2,6 +2,7 @@ package httpapi_test
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"compress/zlib"
 	"context"
@@ -120,6 +121,7 @@ func do(h http.Handler, c call) *http.Response {
 	for k, v := range c.header {
 		r.Header[k] = v
 	}
+	r.Host = cmp.Or(c.header.Get("Host"), "127.0.0.1:8000")
 	r.RemoteAddr = "127.0.0.1:50000"
 	if c.remote != "" {
 		r.RemoteAddr = c.remote
@@ -232,6 +234,8 @@ func TestAccess(t *testing.T) {
 	}{
 		{"unknown path", call{path: "/nope", remote: away}, 404, ""},
 		{"unknown path with bad credentials", call{path: "/nope", header: basic("ann", "wrong")}, 404, ""},
+		{"a name that leads here", call{path: "/metrics", header: http.Header{"Host": {"evil.example:8000"}}}, 401, "<Unauthenticated>@ ip=127.0.0.1 not permitted GET on http_listener/127.0.0.1:8000/metrics"},
+		{"liveness by that name", call{path: "/api/check-liveness/v1", header: http.Header{"Host": {"evil.example:8000"}}}, 200, "OK"},
 		{"liveness for all", call{path: "/api/check-liveness/v1", remote: away}, 200, "OK"},
 		{"liveness with bad credentials", call{path: "/api/check-liveness/v1", header: basic("ann", "wrong")}, 401, "HttpBasicAuth Authentication Failed for ann"},
 		{"HEAD", call{method: "HEAD", path: "/api/check-liveness/v1"}, 401, "<Unauthenticated>@ ip=127.0.0.1 not permitted HEAD on http_listener/127.0.0.1:8000/api/check-liveness/v1"},

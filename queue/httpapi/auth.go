@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -161,7 +162,7 @@ func (a *API) admit(w http.ResponseWriter, r *http.Request) (*caller, bool) {
 			c.local = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 		}
 	}
-	if a.cfg.Trusted.Contains(c.auth.PeerAddress) {
+	if a.cfg.Trusted.Contains(c.auth.PeerAddress) && (!c.auth.PeerAddress.IsLoopback() || a.isOurs(r.Host)) {
 		c.auth.Groups = []string{TrustedGroup}
 	}
 	if header, ok := r.Header["Authorization"]; ok {
@@ -195,6 +196,17 @@ func (a *API) admit(w http.ResponseWriter, r *http.Request) (*caller, bool) {
 		return nil, false
 	}
 	return c, true
+}
+
+// isOurs says whether a request that came over loopback was meant for this machine: its Host is an address, localhost or our name. It may have another one
+// if somebody's browser here was led to us by a name in a page's own domain, or behind a proxy that lets others in.
+func (a *API) isOurs(host string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	host = strings.TrimSuffix(strings.ToLower(strings.Trim(host, "[]")), ".")
+	_, err := netip.ParseAddr(host)
+	return err == nil || host == "" || strings.HasSuffix("."+host, ".localhost") || slices.Contains(a.names, host)
 }
 
 // authenticate adds the identity that the header proves, or says how to answer.

@@ -40,7 +40,8 @@ type Config struct {
 	// ListenerHostname goes into the metadata of messages. Default: Hostname.
 	ListenerHostname string
 
-	// Trusted are the networks whose clients may do everything without a password. Nil: loopback. Empty and not nil: nobody.
+	// Trusted are the networks whose clients may do everything without a password. Nil: loopback. Empty and not nil: nobody. A client on this machine has to
+	// ask for an address, localhost, Hostname or the system's name, so that a page that a browser here has open can't be it.
 	Trusted mtakit.Prefixes
 	// Auth checks the passwords of HTTP Basic authentication. Nil: none is valid.
 	Auth mtakit.Authenticator

@@ -416,7 +416,7 @@ func TestRecipientRate(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		r := httptest.NewRequestWithContext(ctx, "POST", "/api/inject/v1", strings.NewReader(body))
+		r := httptest.NewRequestWithContext(ctx, "POST", "http://127.0.0.1:8000/api/inject/v1", strings.NewReader(body))
 		r.RemoteAddr, r.Header = "127.0.0.1:1", asJSON
 		w := httptest.NewRecorder()
 		api.ServeHTTP(w, r)
@@ -487,7 +487,7 @@ func TestClientGoesAway(t *testing.T) {
 		api, o := newAPI(t, func(c *httpapi.Config) {
 			c.Generated = func(ctx context.Context, s *mtakit.Submission, _ *httpapi.AuthInfo) error { cancel(); return ctx.Err() }
 		})
-		r := httptest.NewRequestWithContext(ctx, "POST", "/api/inject/v1", strings.NewReader(minimal))
+		r := httptest.NewRequestWithContext(ctx, "POST", "http://127.0.0.1:8000/api/inject/v1", strings.NewReader(minimal))
 		r.RemoteAddr, r.Header = "127.0.0.1:1", asJSON.Clone()
 		if key != "" {
 			r.Header.Set("Idempotency-Key", key)
@@ -641,7 +641,7 @@ func TestBodyTimeout(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	fmt.Fprint(conn, "POST /api/inject/v1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+	fmt.Fprint(conn, "POST /api/inject/v1 HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
 	r, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
 		t.Fatal(err)

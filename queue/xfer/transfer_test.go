@@ -253,7 +253,7 @@ func TestAnswerLost(t *testing.T) {
 			bubble(t, func(t *testing.T, n *network) {
 				a, b := n.node("a"), n.node("b")
 				var requests atomic.Int32
-				n.serve("lossy", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				n.serve("lossy.localhost", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					if requests.Add(1) > 3 {
 						b.api.ServeHTTP(w, r)
 						return
@@ -262,7 +262,7 @@ func TestAnswerLost(t *testing.T) {
 					panic(http.ErrAbortHandler)
 				}))
 				a.Submit(&mtakit.Message{Sender: "s@src.test", To: []string{"u@d.test"}, Due: time.Now().Add(due)}, text)
-				if err := a.Start(xfer.Order{Target: "http://lossy:8000"}); err != nil {
+				if err := a.Start(xfer.Order{Target: "http://lossy.localhost:8000"}); err != nil {
 					t.Fatal(err)
 				}
 				a.Run(5 * time.Minute)
