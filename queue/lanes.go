@@ -9,7 +9,7 @@ import "slices"
 // So a queue waits for at most weight messages of every other lane between two turns, however many these have. And of two lanes that always have messages,
 // each gets transactions in proportion to its weight, up to a turn and what one message of each takes, for every session at work.
 //
-// A higher priority goes first, but one message in starveGuard is for the others, so that these only slow down. Every operation takes constant time, but
+// A higher priority goes first, but one message in starveGuard is for those below it, so that these only slow down. Every operation takes constant time, but
 // for the few priorities there are; take, on the average over the transactions.
 type lanes struct {
 	levels []level // by priority, highest first; those that are empty stay
@@ -149,25 +149,23 @@ func (ls *lanes) charge(s *sched) {
 	}
 }
 
-// next is the level whose turn it is; nil if all are empty.
-func (ls *lanes) next() *level {
+// next is the level whose turn it is; nil if all are empty. Of those below the first, the first goes first in the same way, and so on: none starves.
+func (ls *lanes) next() (lv *level) {
 	ls.taken++
-	guard := ls.taken%starveGuard == 0
-	var first *level
-	for i := range ls.levels {
-		lv := &ls.levels[i]
-		switch {
-		case lv.turns.len() == 0:
-		case first == nil:
-			first = lv
-			if !guard {
-				return lv
-			}
-		default:
-			return lv
-		}
+	below := 0
+	for n := ls.taken; n > 0 && n%starveGuard == 0; n /= starveGuard {
+		below++
 	}
-	return first
+	for i := range ls.levels {
+		if ls.levels[i].turns.len() == 0 {
+			continue
+		}
+		if lv = &ls.levels[i]; below == 0 {
+			break
+		}
+		below--
+	}
+	return lv
 }
 
 // takeLast is the message that would be the last one: of the lowest priority, from the end of the longest wait.

@@ -3,6 +3,7 @@ package queue
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/mtakit/mtakit"
@@ -49,6 +50,8 @@ func TestLanesTakeTurns(t *testing.T) {
 		{"equal", map[string]int{"a": 5, "b": 2, "c": 1}, nil, 8, "abcabaaa"},
 		{"weights", map[string]int{"a": 6, "b": 3}, map[string]mtakit.QueueSettings{"a": {Weight: 2}}, 9, "aabaabaab"},
 		{"priority", map[string]int{"a": 10, "b": 10}, map[string]mtakit.QueueSettings{"b": {Priority: 1}}, 12, "bbbbbbbabbba"},
+		{"the lowest of three", map[string]int{"a": 200, "b": 200, "c": 200}, map[string]mtakit.QueueSettings{"b": {Priority: -3}, "c": {Priority: 5}}, 128,
+			strings.Repeat(strings.Repeat("ccccccca", 7)+"cccccccb", 2)},
 		{"three priorities", map[string]int{"a": 9, "b": 9, "c": 9}, map[string]mtakit.QueueSettings{"b": {Priority: -3}, "c": {Priority: 5}}, 9, "cccccccac"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
