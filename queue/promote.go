@@ -212,8 +212,7 @@ func (q *Queue) insert(ctx context.Context, s *sched, it *item, f *feed) (entere
 			q.putBack(s, it, 0)
 			return false, true
 		}
-		if wait, err := q.takeAll(ctx, *r.limits.source.Load()); err != nil || wait > 0 {
-			r.release()
+		if wait, err := q.paySource(ctx, r); err != nil || wait > 0 {
 			if err != nil {
 				q.log.Error("throttle not available", "ready_queue", r.name, "err", err)
 				wait = time.Second
@@ -247,6 +246,19 @@ func (q *Queue) insert(ctx context.Context, s *sched, it *item, f *feed) (entere
 	}
 	q.fail(ctx, it, ownedByPromotion, internal451(4, text), Reasons{FailedToInsertIntoReadyQueue}, failure{})
 	return false, false
+}
+
+// paySource takes the units that the selection of a source needs, and gives the place that is reserved back if there are none, or on a panic.
+func (q *Queue) paySource(ctx context.Context, r *ready) (wait time.Duration, err error) {
+	paid := false
+	defer func() {
+		if !paid {
+			r.release()
+		}
+	}()
+	wait, err = q.takeAll(ctx, *r.limits.source.Load())
+	paid = err == nil && wait <= 0
+	return wait, err
 }
 
 func sooner(a, b time.Duration) time.Duration {

@@ -1,12 +1,15 @@
 package queue_test
 
 import (
+	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/mtakit/mtakit"
+	"github.com/mtakit/mtakit/internal/gcra"
 	"github.com/mtakit/mtakit/queue"
 	"github.com/mtakit/mtakit/queue/queuetest"
 )
@@ -79,4 +82,37 @@ func TestRoomOfThoseWhoDoNotCome(t *testing.T) {
 			})
 		})
 	}
+}
+
+// panicky is Throttles that panic when they are asked for the first few times.
+type panicky struct {
+	mtakit.Throttles
+	left atomic.Int32
+}
+
+func (p *panicky) Take(ctx context.Context, key string, r mtakit.Rate, n int) (time.Duration, error) {
+	if p.left.Add(-1) >= 0 {
+		panic("no connection")
+	}
+	return p.Throttles.Take(ctx, key, r, n)
+}
+
+// Room that was kept for a message comes back when the throttles panic.
+func TestRoomComesBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		throttles := &panicky{Throttles: gcra.NewStore()}
+		throttles.left.Store(3)
+		mta := queuetest.New(t, queuetest.Options{
+			Policy: pathPolicy(func(c *mtakit.PathConfig) { c.SourceSelectionRate = mtakit.Rate{N: 1000, Per: time.Second} }),
+			Change: func(c *queue.Config) { c.Throttles = throttles },
+		})
+		for range 3 {
+			mta.Inject("a@x.test", "b@d.test", "x\r\n")
+		}
+		mta.Drain(time.Hour)
+		if r, err := mta.Queue.Ready("unspecified->mx.d.test@smtp_client"); err != nil || r.ReadyQueue.Ready != 0 || r.Delivered != 3 {
+			t.Errorf("%+v, %v", r.ReadyQueue, err)
+		}
+	})
 }

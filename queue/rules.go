@@ -31,6 +31,18 @@ func (m *Match) Matches(q mtakit.QueueName) bool {
 		part(m.Domain, q.Domain) && part(m.Routing, q.Routing)
 }
 
+// names is QueueNames as a set, for those who ask again and again: there may be thousands.
+func (m *Match) names() map[string]struct{} {
+	if len(m.QueueNames) == 0 {
+		return nil
+	}
+	names := make(map[string]struct{}, len(m.QueueNames))
+	for _, n := range m.QueueNames {
+		names[n] = struct{}{}
+	}
+	return names
+}
+
 func (m *Match) equal(o *Match) bool {
 	same := func(a, b *string) bool { return a == b || a != nil && b != nil && *a == *b }
 	return same(m.Campaign, o.Campaign) && same(m.Tenant, o.Tenant) && same(m.Domain, o.Domain) && same(m.Routing, o.Routing) &&
@@ -47,10 +59,20 @@ type Rule struct {
 	// SuppressLogging writes no AdminBounce records.
 	SuppressLogging bool
 
-	ended   atomic.Bool // cancelled, or replaced
+	names   map[string]struct{} // of Match, while it is in force
+	ended   atomic.Bool         // cancelled, or replaced
 	mu      sync.Mutex
 	bounced map[string]int
 	total   int
+}
+
+// matches is Match.Matches for a rule in force.
+func (r *Rule) matches(q mtakit.QueueName) bool {
+	if r.names != nil {
+		_, ok := r.names[q.String()]
+		return ok
+	}
+	return r.Match.Matches(q)
 }
 
 // OtherQueues is the name under which [Rule.Bounced] counts the messages of all further queues, once it has counted those of 10,000.
@@ -134,7 +156,7 @@ func (r *rules) clear(s *sched) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	name := s.name()
-	matches := func(rule *Rule) bool { return rule.Match.Matches(name) }
+	matches := func(rule *Rule) bool { return rule.matches(name) }
 	if slices.ContainsFunc(r.bounce, matches) || slices.ContainsFunc(r.suspend, matches) {
 		return false
 	}
@@ -145,7 +167,7 @@ func (r *rules) clear(s *sched) bool {
 // add puts a rule in force; one with the same match is replaced.
 func (r *rules) add(list *[]*Rule, rule *Rule) *Rule {
 	now := r.q.now()
-	rule.ID = newUUID()
+	rule.ID, rule.names = newUUID(), rule.Match.names()
 	if rule.Expires.IsZero() {
 		rule.Expires = now.Add(defaultRuleLife)
 	}
@@ -201,7 +223,7 @@ func (r *rules) find(list *[]*Rule, name mtakit.QueueName, now time.Time) *Rule 
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	for _, rule := range *list {
-		if rule.Expires.After(now) && rule.Match.Matches(name) {
+		if rule.Expires.After(now) && rule.matches(name) {
 			return rule
 		}
 	}

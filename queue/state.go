@@ -96,12 +96,12 @@ func (q *Queue) loadRules() error {
 	defer q.rules.mu.Unlock()
 	live := func(t time.Time) bool { return t.After(now) }
 	for _, r := range st.Bounce {
-		if live(r.Expires) {
+		if r.names = r.Match.names(); live(r.Expires) {
 			q.rules.bounce = append(q.rules.bounce, r)
 		}
 	}
 	for _, r := range st.Suspend {
-		if live(r.Expires) {
+		if r.names = r.Match.names(); live(r.Expires) {
 			q.rules.suspend = append(q.rules.suspend, r)
 		}
 	}

@@ -37,12 +37,7 @@ func (q *Queue) sweep(w *sweep) {
 	for w.number == 0 { // which is that of what no sweep has seen
 		w.number = uint16(q.sweeps.Add(1))
 	}
-	if len(w.match.QueueNames) > 0 {
-		w.names = make(map[string]struct{}, len(w.match.QueueNames))
-		for _, n := range w.match.QueueNames {
-			w.names[n] = struct{}{}
-		}
-	}
+	w.names = w.match.names()
 	q.wg.Go(func() {
 		select {
 		case q.sweeping <- struct{}{}:
