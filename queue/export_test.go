@@ -42,3 +42,13 @@ func (c *Config) SetMemory(m *pressure.Memory) { c.memory = m }
 
 // InMemory is how many bodies and envelopes are in memory.
 func (q *Queue) InMemory() (bodies, envelopes int64) { return q.bodies.Value(), q.envelopes.Value() }
+
+// Kept is for how many messages ready queues keep room.
+func (q *Queue) Kept() (n int) {
+	for _, r := range q.allReady() {
+		r.mu.Lock()
+		n += r.reserved + r.called
+		r.mu.Unlock()
+	}
+	return n
+}

@@ -140,6 +140,10 @@ func (m *model) limits() {
 		return r
 	}
 	p.MaxMessageRate, p.MaxConnectionRate, p.SourceSelectionRate = rate(), rate(), rate()
+	if m.r.IntN(3) == 0 {
+		p.AdditionalConnectionLimits = mtakit.NamedLimits{{Name: "shared", Limit: mtakit.Limit{N: 1 + m.r.IntN(3)}}}
+		p.AdditionalMessageRateThrottles = mtakit.NamedRates{{Name: "shared", Rate: rate()}}
+	}
 	m.path.Store(&p)
 }
 
@@ -296,5 +300,8 @@ func (m *model) verify() {
 	}
 	if c := m.Queue.Census(); c.InHand != 0 || c.Waiting != 0 || c.Ready != 0 {
 		m.t.Errorf("%+v", c)
+	}
+	if n := m.Queue.Kept(); n != 0 {
+		m.t.Errorf("room is kept for %d messages that there are not", n)
 	}
 }

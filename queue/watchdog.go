@@ -26,13 +26,7 @@ func watchdogLimit(p *mtakit.Path) time.Duration {
 // then, unattempted as far as we know.
 func (q *Queue) watch() (busy bool) {
 	up := q.uptime()
-	q.readyMu.Lock()
-	all := make([]*ready, 0, len(q.ready))
-	for _, r := range q.ready {
-		all = append(all, r)
-	}
-	q.readyMu.Unlock()
-	for _, r := range all {
+	for _, r := range q.allReady() {
 		limit := watchdogLimit(r.path.Load())
 		r.mu.Lock()
 		busy = busy || len(r.live) > 0
