@@ -16,6 +16,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -42,6 +43,7 @@ type daemon struct {
 	spooled    int
 	stderr     *bytes.Buffer
 	ended      chan error
+	gone       atomic.Bool
 }
 
 var readyLine = regexp.MustCompile(`^kumod ready smtp=(\S+) http=(\S+) spool=(\d+)\n$`)
@@ -84,10 +86,12 @@ func launch(t testing.TB, wrap []string, args ...string) (*daemon, error) {
 	fmt.Sscan(m[3], &d.spooled)
 	go func() {
 		io.Copy(io.Discard, out)
-		d.ended <- d.cmd.Wait()
+		err := d.cmd.Wait()
+		d.gone.Store(true)
+		d.ended <- err
 	}()
 	t.Cleanup(func() {
-		if d.cmd.ProcessState == nil {
+		if !d.gone.Load() {
 			d.kill()
 		}
 		if t.Failed() {

@@ -79,6 +79,7 @@ func TestNeighbours(t *testing.T) {
 				}
 			}
 		}
+		d.kill()
 		return rate
 	}
 	alone := measure(t, nil)
