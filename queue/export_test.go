@@ -52,3 +52,13 @@ func (q *Queue) Kept() (n int) {
 	}
 	return n
 }
+
+// Flows is how many scheduled queues there are, as the shards count, of which something is on its way or was lately.
+func (q *Queue) Flows() (n int) {
+	for _, sh := range q.shards {
+		sh.mu.Lock()
+		n += sh.flows
+		sh.mu.Unlock()
+	}
+	return n
+}

@@ -467,3 +467,26 @@ func TestSchedulers(t *testing.T) {
 		})
 	}
 }
+
+// What queues need on the way is counted, and forgotten with them also when they are forgotten soon.
+func TestFlowsAreForgotten(t *testing.T) {
+	t.Parallel()
+	for _, after := range []time.Duration{0, 10 * time.Second, time.Hour} {
+		t.Run(after.String(), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				set := mtakit.DefaultQueueSettings()
+				set.ReapInterval = mtakit.Duration(after)
+				mta := queuetest.New(t, queuetest.Options{Policy: queue.Policy{Settings: settingsPolicy(&set)}})
+				mta.Run(30 * time.Second)
+				for i := range 10 {
+					mta.Inject("a@x.test", fmt.Sprintf("b@d%d.test", i), "x\r\n")
+				}
+				mta.Run(3 * time.Minute)
+				if n := mta.Queue.Flows(); n != 0 {
+					t.Errorf("%d are left", n)
+				}
+			})
+		})
+	}
+}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -213,4 +215,43 @@ func TestReopenWakesIdleSessions(t *testing.T) {
 			t.Errorf("the last of %d messages is sent after %v, want the 100s that the rate asks for", len(all), at)
 		}
 	})
+}
+
+// never is Throttles that give nothing, ever.
+type never struct {
+	mtakit.Throttles
+	asked atomic.Int32
+}
+
+func (n *never) Take(context.Context, string, mtakit.Rate, int) (time.Duration, error) {
+	if n.asked.Add(1) > 1000 {
+		panic("asked again and again")
+	}
+	return math.MaxInt64, nil
+}
+
+// A rate that allows nothing for longer than time can be told is not asked again and again.
+func TestForever(t *testing.T) {
+	t.Parallel()
+	for _, sched := range []bool{false, true} {
+		t.Run(fmt.Sprintf("scheduled %v", sched), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				set, rate := mtakit.DefaultQueueSettings(), mtakit.Rate{N: 1, Per: time.Hour}
+				policy := pathPolicy(func(c *mtakit.PathConfig) { c.MaxMessageRate = rate })
+				if sched {
+					set.MaxMessageRate = rate
+				}
+				policy.Settings = settingsPolicy(&set)
+				throttles := &never{Throttles: gcra.NewStore()}
+				mta := queuetest.New(t, queuetest.Options{Policy: policy, Change: func(c *queue.Config) { c.Throttles = throttles }})
+				mta.Run(time.Second)
+				mta.Inject("a@x.test", "b@d.test", "x\r\n")
+				mta.Run(time.Hour)
+				if n := throttles.asked.Load(); n == 0 || n > 100 {
+					t.Errorf("asked %d times in an hour", n)
+				}
+			})
+		})
+	}
 }

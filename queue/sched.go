@@ -197,7 +197,7 @@ func (s *sched) dropFrom(from owner) {
 // block lets a queue rest for d, or until unblock if that comes first. It is called with shard.mu held.
 func (s *sched) block(d time.Duration) {
 	s.state = schedBlocked
-	s.flowing().wakeAt = s.shard.q.uptime() + d
+	s.flowing().wakeAt = s.shard.q.uptime() + min(d, forever)
 	s.shard.wakeLater(s, s.flow)
 }
 

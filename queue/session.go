@@ -309,7 +309,7 @@ func (s *session) rate(ctx context.Context, phase string, why Reason, take func(
 			return true
 		}
 		if wait >= s.r.path.Load().IdleTimeout.Std() {
-			s.throttled(ctx, wait, why)
+			s.throttled(ctx, min(wait, forever), why)
 			return false
 		}
 		s.setPhase(phase)

@@ -260,6 +260,7 @@ func (sh *shard) reap(up time.Duration, n int) time.Duration {
 			after = c.ReapInterval.Std()
 		}
 		if s.live == 0 && s.state == schedIdle && quiet >= after {
+			s.rest()
 			sh.scheds[s.slot] = nil
 			sh.names.Release(s.slot)
 			sh.q.schedCount.Dec()
