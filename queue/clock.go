@@ -73,7 +73,7 @@ func (c *clock) adjust() (wall time.Time, lag int64) {
 		}
 		lag += int64(step.Round(time.Second) / time.Second)
 		if step.Abs() >= clockSave {
-			c.stepped.Store(true)
+			defer c.stepped.Store(true) // once the lag is there for those who act on it
 		}
 		c.log.Warn("the wall clock has been set; what waits goes by the time that passes", "by", step.String())
 	}
@@ -106,7 +106,12 @@ func shiftDue(due uint32, by int64) uint32 {
 
 // resave writes the due times of what waits to the spool, as they are now after the wall clock has been set: a restart goes by these.
 func (q *Queue) resave() {
-	q.sweep(&sweep{do: func(ctx context.Context, it *item) { q.park(ctx, it, ownedByPromotion, Reasons{Enumerated}) }})
+	q.sweep(&sweep{do: func(ctx context.Context, it *item) {
+		if it.saved() && !it.due.After(q.now()) { // park saves what is not due
+			q.saveOrLog(it)
+		}
+		q.park(ctx, it, ownedByPromotion, Reasons{Enumerated})
+	}})
 }
 
 // age is how long ago a message was created, by that of both clocks which says less: a message whose time can't be told shall not expire for it.

@@ -182,3 +182,41 @@ func TestClockStepIsShown(t *testing.T) {
 		})
 	}
 }
+
+// What is due already goes on being due when the clock is set back.
+func TestClockBackAndDue(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		set := mtakit.DefaultQueueSettings()
+		set.MaxMessageRate = mtakit.Rate{N: 1, Per: time.Minute}
+		var steps atomic.Int64
+		mta := steppedMTA(t, &set, &steps)
+		for range 40 {
+			mta.Submit(&mtakit.Message{Sender: "a@x.test", To: []string{"b@d.test"}, Due: mta.Queue.Now().Add(10 * time.Minute)}, "x\r\n")
+		}
+		mta.Run(20 * time.Minute)
+		before := len(mta.Peer("d.test").Received())
+		steps.Add(int64(-5 * time.Hour))
+		mta.Run(20 * time.Minute)
+		if n := len(mta.Peer("d.test").Received()) - before; n < 18 {
+			t.Errorf("%d messages are sent in 20 minutes, one a minute is allowed", n)
+		}
+		mta.Restart()
+		mta.Drain(15 * time.Minute)
+	})
+}
+
+// An order that comes before anybody has noticed a step does not make messages wait for as long as that.
+func TestClockStepAndOrder(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		set := mtakit.DefaultQueueSettings()
+		var steps atomic.Int64
+		mta := steppedMTA(t, &set, &steps)
+		mta.Submit(&mtakit.Message{Sender: "a@x.test", To: []string{"b@d.test"}, Due: mta.Queue.Now().Add(20 * time.Minute)}, "x\r\n")
+		mta.Settle()
+		steps.Add(int64(-5 * time.Hour))
+		mta.Queue.Rebind(queue.Rebind{Change: func(*mtakit.Message) error { return nil }})
+		mta.Drain(25 * time.Minute)
+	})
+}

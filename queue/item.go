@@ -61,6 +61,13 @@ func (it *item) pass(from, to owner) {
 // age is how long ago the message was created.
 func (it *item) age(now time.Time) time.Duration { return min(now.Sub(it.id.Time()), forever) }
 
+// dueBy says that it is due already, whatever the wall clock says, which may have been set back since.
+func (it *item) dueBy(now time.Time) {
+	if it.due.After(now) {
+		it.due = now
+	}
+}
+
 // keepResident keeps m and body of a new message in memory for its first attempt, if the budget allows and memory is not about to be short.
 func (q *Queue) keepResident(it *item, m *mtakit.Message, body mtakit.Body) bool {
 	n := m.Size + residentOverhead

@@ -75,6 +75,7 @@ func (q *Queue) sweepReady(ctx context.Context, w *sweep) {
 			it.pass(ownedBySession, ownedByPromotion)
 			s.shard.mu.Unlock()
 			it.swept = w.number
+			it.dueBy(q.now())
 			w.do(ctx, it)
 		})
 	}
@@ -127,6 +128,7 @@ func (sh *shard) sweep(ctx context.Context, w *sweep) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	for pos := sh.time.Len(); pos > 0 && !over(); {
+		sh.q.clock.look() // revive has to know of a step
 		pos = sh.time.Sweep(pos, sweepStep, func(e wheel.Item) bool {
 			s := sh.scheds[e.Queue]
 			if e.Flags == w.number || !w.matches(s) {
@@ -158,6 +160,7 @@ func (sh *shard) sweep(ctx context.Context, w *sweep) {
 					it.pass(ownedByPromotion, ownedBySched)
 					s.pushDue(it)
 				default:
+					it.dueBy(sh.q.now())
 					out = append(out, it)
 				}
 			}
