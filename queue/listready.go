@@ -143,7 +143,7 @@ func (r *ready) closedTo(now time.Time) Hold {
 	return Hold{}
 }
 
-// roomless is why nothing of s comes in, lack of room included: who waits for room is let in when there is some for all who do.
+// roomless is why nothing of s comes in, lack of room included: who waits for room is let in when it is called.
 func (r *ready) roomless(s *sched, now time.Time) Hold {
 	if h := r.closedTo(now); h.Reason != "" {
 		return h
