@@ -74,6 +74,7 @@ func TestMemoryPressure(t *testing.T) {
 					}),
 					Change: func(c *queue.Config) { c.MaxResident = 256 << 20; c.SetMemory(sys.memory(t)) },
 				})
+				mta.Peer("d.test").Wait("CONNECT", time.Second).Times(1) // until all messages are there
 				mta.Peer("d.test").Wait(".", 30*time.Minute).Times(1)
 				text := "Subject: x\r\n\r\n" + strings.Repeat("0123456789\r\n", 1000)
 				for range ready + due + inHand {

@@ -548,7 +548,7 @@ func TestPipeliningDoesNotHang(t *testing.T) {
 func TestKeptConnection(t *testing.T) {
 	t.Parallel()
 	for name, n := range map[string]*smtptest.Network{"buffered": {}, "unbuffered": {Unbuffered: true}, "sockets": nil} {
-		for _, tt := range []struct {
+		for i, tt := range []struct {
 			name string
 			do   func(*smtptest.Peer)
 			want string
@@ -566,7 +566,7 @@ func TestKeptConnection(t *testing.T) {
 				if n == nil {
 					peer = smtptest.NewPeer(t, nil)
 				} else {
-					peer = newPeer(t, n, fmt.Sprintf("192.0.2.1:%d", 1000+len(tt.name)))
+					peer = newPeer(t, n, fmt.Sprintf("192.0.2.1:%d", 1000+i))
 				}
 				s := connect(t, egress(n), pathTo(nil, peer))
 				if err := s.Send(t.Context(), delivery("a@x.test", "x\r\n", "b@y.test"), nil); err != nil {
