@@ -111,8 +111,9 @@ func TestWindow(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, restarts %v", c.name, restarts), func(t *testing.T) {
 				t.Parallel()
 				now := time.Unix(1_000_000, 0)
-				c.o.FS, c.o.Now = new(spooltest.Disk), func() time.Time { return now }
-				a := open(t, c.o)
+				o := c.o // of this run
+				o.FS, o.Now = new(spooltest.Disk), func() time.Time { return now }
+				a := open(t, o)
 				for i := range 200 {
 					now = now.Add(c.pace)
 					keep(t, a, i, c.size)
@@ -120,7 +121,7 @@ func TestWindow(t *testing.T) {
 						if err := a.Close(); err != nil {
 							t.Fatal(err)
 						}
-						a = open(t, c.o)
+						a = open(t, o)
 					}
 				}
 				first := 0
@@ -138,7 +139,7 @@ func TestWindow(t *testing.T) {
 				if err := a.Close(); err != nil {
 					t.Fatal(err)
 				}
-				entries, err := c.o.FS.ReadDir("/data/answers")
+				entries, err := o.FS.ReadDir("/data/answers")
 				if err != nil || len(entries) > 3 {
 					t.Errorf("%d files, %v", len(entries), err)
 				}
