@@ -86,6 +86,9 @@ func ParseHost(s string) (Host, error) {
 	if h.Name == "" || !utf8.ValidString(name) || strings.Contains("."+h.Name+".", "..") || strings.ContainsFunc(h.Name, notInHost) {
 		return Host{}, fmt.Errorf("mtakit: %q is not a host name, address, or either with a port", s)
 	}
+	if a, err := netip.ParseAddr(h.Name); err == nil { // with a dot at its end
+		h.Addrs = []netip.Addr{a}
+	}
 	return h, nil
 }
 

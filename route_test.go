@@ -69,7 +69,7 @@ func TestListSite(t *testing.T) {
 
 // FuzzParseHost: a host that was read and is written again is the same.
 func FuzzParseHost(f *testing.F) {
-	for _, s := range []string{"mail.example:26", "[::1]:25", "10.0.0.1", "fe80::1%eth0"} {
+	for _, s := range []string{"mail.example:26", "[::1]:25", "10.0.0.1", "10.0.0.1.:25", "fe80::1%eth0"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
