@@ -13,14 +13,10 @@ type Live struct{ w *datafile.Watched[*Users] }
 // Watch loads the file, as [Load] does. tell, unless nil, is called from Run and Reload: with each new version once it is in force, or with the error of
 // one that is not used.
 func Watch(ctx context.Context, file string, tell func(*Users, error)) (*Live, error) {
-	if tell == nil {
-		tell = func(*Users, error) {}
-	}
 	w, err := datafile.Open(ctx, datafile.Watch[*Users]{
-		Files:   []string{file},
-		Load:    func(context.Context) (*Users, error) { return Load(file) },
-		Changed: func(u *Users) { tell(u, nil) },
-		Failed:  func(err error) { tell(nil, err) },
+		Files: []string{file},
+		Load:  func(context.Context) (*Users, error) { return Load(file) },
+		Tell:  tell,
 	})
 	if err != nil {
 		return nil, err

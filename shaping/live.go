@@ -17,15 +17,11 @@ const refresh = time.Minute
 // Watch loads the files, as [Load] does. tell, unless nil, is called from Run and Reload: with each new version once it is in force, so
 // that the epoch of the queue's configuration can move on, or with the error of one that is not used.
 func Watch(ctx context.Context, cfg Config, tell func(*Shaping, error)) (*Live, error) {
-	if tell == nil {
-		tell = func(*Shaping, error) {}
-	}
 	w, err := datafile.Open(ctx, datafile.Watch[*Shaping]{
 		Files:   cfg.Files,
 		Load:    func(ctx context.Context) (*Shaping, error) { return Load(ctx, cfg) },
 		Same:    func(a, b *Shaping) bool { return a.Hash() == b.Hash() },
-		Changed: func(s *Shaping) { tell(s, nil) },
-		Failed:  func(err error) { tell(nil, err) },
+		Tell:    tell,
 		Refresh: refresh,
 	})
 	if err != nil {

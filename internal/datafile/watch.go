@@ -20,9 +20,8 @@ type Watch[T any] struct {
 	Load func(ctx context.Context) (T, error)
 	// Same says that a version is no other than the one before, which then stays. Default: none is.
 	Same func(a, b T) bool
-	// Changed is told of each new version once it is in force, Failed of one that did not load. Nil is: nobody.
-	Changed func(T)
-	Failed  func(error)
+	// Tell is called with each new version once it is in force, or with the error of one that did not load. Nil: nobody is told.
+	Tell func(T, error)
 	// Poll is how often the contents are compared, in case the file system tells nothing. Default 10 s.
 	Poll time.Duration
 	// Refresh is how often Load is called even though no file changed. Default: never.
@@ -43,6 +42,9 @@ type Watched[T any] struct {
 func Open[T any](ctx context.Context, cfg Watch[T]) (*Watched[T], error) {
 	if cfg.Poll <= 0 {
 		cfg.Poll = 10 * time.Second
+	}
+	if cfg.Tell == nil {
+		cfg.Tell = func(T, error) {}
 	}
 	w := &Watched[T]{cfg: cfg, seen: hashFiles(cfg.Files)}
 	v, err := cfg.Load(ctx)
@@ -89,17 +91,16 @@ func (w *Watched[T]) load(ctx context.Context) error {
 	w.broken = err != nil
 	switch {
 	case err != nil:
-		if ctx.Err() == nil && w.cfg.Failed != nil {
-			w.cfg.Failed(err)
+		if ctx.Err() == nil {
+			var none T
+			w.cfg.Tell(none, err)
 		}
 		return err
 	case w.cfg.Same != nil && w.cfg.Same(w.Current(), v):
 		return nil
 	}
 	w.current.Store(&v)
-	if w.cfg.Changed != nil {
-		w.cfg.Changed(v)
-	}
+	w.cfg.Tell(v, nil)
 	return nil
 }
 

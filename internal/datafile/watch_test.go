@@ -34,8 +34,13 @@ func watch(t *testing.T, cfg datafile.Watch[string]) *harness {
 		}
 		return string(b), err
 	}
-	cfg.Changed = func(s string) { h.changed <- s }
-	cfg.Failed = func(err error) { h.failed <- err.Error() }
+	cfg.Tell = func(s string, err error) {
+		if err != nil {
+			h.failed <- err.Error()
+			return
+		}
+		h.changed <- s
+	}
 	w, err := datafile.Open(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)

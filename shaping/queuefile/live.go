@@ -13,14 +13,10 @@ type Live struct{ w *datafile.Watched[*Queues] }
 // Watch loads the files, as [Load] does. tell, unless nil, is called from Run and Reload: with each new version once it is in force, so
 // that the epoch of the queue's configuration can move on, or with the error of one that is not used.
 func Watch(ctx context.Context, cfg Config, tell func(*Queues, error)) (*Live, error) {
-	if tell == nil {
-		tell = func(*Queues, error) {}
-	}
 	w, err := datafile.Open(ctx, datafile.Watch[*Queues]{
-		Files:   cfg.Files,
-		Load:    func(context.Context) (*Queues, error) { return Load(cfg) },
-		Changed: func(q *Queues) { tell(q, nil) },
-		Failed:  func(err error) { tell(nil, err) },
+		Files: cfg.Files,
+		Load:  func(context.Context) (*Queues, error) { return Load(cfg) },
+		Tell:  tell,
 	})
 	if err != nil {
 		return nil, err

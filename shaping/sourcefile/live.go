@@ -13,14 +13,10 @@ type Live struct{ w *datafile.Watched[*Sources] }
 // Watch loads the files, as [Load] does. tell, unless nil, is called from Run and Reload: with each new version once it is in force, or
 // with the error of one that is not used.
 func Watch(ctx context.Context, files []string, tell func(*Sources, error)) (*Live, error) {
-	if tell == nil {
-		tell = func(*Sources, error) {}
-	}
 	w, err := datafile.Open(ctx, datafile.Watch[*Sources]{
-		Files:   files,
-		Load:    func(context.Context) (*Sources, error) { return Load(files) },
-		Changed: func(s *Sources) { tell(s, nil) },
-		Failed:  func(err error) { tell(nil, err) },
+		Files: files,
+		Load:  func(context.Context) (*Sources, error) { return Load(files) },
+		Tell:  tell,
 	})
 	if err != nil {
 		return nil, err
