@@ -25,6 +25,12 @@ func (c Census) Err() error {
 	return nil
 }
 
+// alive is how many messages there are. What is gone is read first, so that there are never less than none.
+func (q *Queue) alive() int64 {
+	gone := q.done.Value() + q.left.Value()
+	return q.accepted.Value() + q.recovered.Value() - gone
+}
+
 // Census counts. What waits and what is in ready queues is counted where it is, not from the counters of what came and went.
 func (q *Queue) Census() Census {
 	c := Census{Queues: q.schedCount.Value()}

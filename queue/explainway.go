@@ -111,7 +111,7 @@ func (x *explainer) way(ctx context.Context, c *conf, w *Way) {
 		w.Ready = &d
 		w.Hold = r.roomless(q.schedNamed(x.Queue), x.Now)
 	} else {
-		w.Hold = q.closedSource(path.Name, src.Name, x.Now)
+		w.Hold = q.suspension(path.Name, src.Name, x.Now)
 	}
 	w.Path = inForce(path.PathConfig, coming, known)
 	w.Limits = q.pathUse(ctx, path, w.Ready)
@@ -169,17 +169,6 @@ func (q *Queue) turnOf(name mtakit.QueueName, w *weights) (turn wrr) {
 	sh.mu.Unlock()
 	q.firstTurn(name, w, &turn)
 	return turn
-}
-
-// closedSource is why a ready queue that is not there yet would not get anything.
-func (q *Queue) closedSource(ready, source string, now time.Time) Hold {
-	if rule := q.rules.readyRule(ready, now); rule != nil {
-		return Hold{HeldSuspended, rule.Reason, rule.Expires}
-	}
-	if until := q.sourceSuspended(source, now); !until.IsZero() {
-		return Hold{HeldSource, "source " + source + " is suspended: connecting from it failed too often", until}
-	}
-	return Hold{}
 }
 
 // pathUse is what is in use of the limits of a path; r is its ready queue, nil if there is none.

@@ -28,7 +28,7 @@ type ReadyStatus struct {
 	Domain string       // that site and path were asked for when it was made
 	Pool   string       // of the scheduled queue that it was made for; others may feed it by other pools
 
-	Held            *Held         // why it opens no connections, as was last noted; nil is: nothing holds it up
+	Held            *Held         // why it opens no connections, as was last noted, not to be changed; nil is: nothing holds it up
 	Suspended       *ReadyRule    // by the operator; nil is: it is not
 	SourceSuspended time.Time     // until when its source is, for its health; zero is: it is not
 	Shut            time.Time     // until when nothing comes in, because of a rate; zero is: it does
@@ -91,7 +91,7 @@ func (q *Queue) Ready(name string) (ReadyStatus, error) {
 func (r *ready) show() ReadyStatus {
 	q, now, p := r.q, r.q.now(), r.path.Load()
 	st := ReadyStatus{
-		ReadyQueue: r.describe(), Path: p, Domain: r.domain, Pool: r.pool, Held: r.heldUp(), Suspended: q.rules.readyRule(r.name, now),
+		ReadyQueue: r.describe(), Path: p, Domain: r.domain, Pool: r.pool, Held: r.state.Load(), Suspended: q.rules.readyRule(r.name, now),
 		SourceSuspended: q.sourceSuspended(p.Source.Name, now), Watchdog: watchdogLimit(p),
 	}
 	r.mu.Lock()
@@ -108,13 +108,6 @@ func (r *ready) show() ReadyStatus {
 	return st
 }
 
-func (r *ready) heldUp() *Held {
-	if st := r.state.Load(); st != nil {
-		return &Held{st.what, st.why, st.since}
-	}
-	return nil
-}
-
 func (s *session) show(up time.Duration) SessionStatus {
 	p := s.progress.look()
 	st := SessionStatus{
@@ -126,19 +119,6 @@ func (s *session) show(up time.Duration) SessionStatus {
 		st.Message, st.Recipients = p.message, p.rcpts
 	}
 	return st
-}
-
-// readyRule is the rule that suspends a ready queue, nil if there is none.
-func (r *rules) readyRule(name string, now time.Time) *ReadyRule {
-	if !r.any() {
-		return nil
-	}
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	if rule := r.ready[name]; rule != nil && rule.Expires.After(now) {
-		return rule
-	}
-	return nil
 }
 
 // Feeding lists the scheduled queues that have messages in a ready queue, in the order of their names: max_ready of them at most. The error wraps
@@ -167,7 +147,7 @@ func (q *Queue) HeldQueues() iter.Seq2[string, Held] {
 	return func(yield func(string, Held) bool) {
 		q.eachReady(func(some []*ready) bool {
 			for _, r := range some {
-				if h := r.heldUp(); h != nil && !yield(r.name, *h) {
+				if h := r.state.Load(); h != nil && !yield(r.name, *h) {
 					return false
 				}
 			}

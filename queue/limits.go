@@ -67,7 +67,7 @@ func (s *session) acquire(ctx context.Context) error {
 		}
 		lease, err := s.q.throttles.Lease(ctx, l.Name, l.Limit, ttl)
 		for errors.Is(err, mtakit.ErrLimited) {
-			s.r.slow("connection_limited", "acquiring connection lease "+l.Name)
+			s.r.slow(ConnectionLimited, "acquiring connection lease "+l.Name)
 			s.setPhase("AcquiringLease " + l.Name)
 			if w, ok := s.q.throttles.(leaseWaiter); ok {
 				lease, err = w.LeaseWait(ctx, l.Name, l.Limit, ttl)
@@ -147,8 +147,8 @@ func (r *ready) slow(what, why string) {
 		}
 		return
 	}
-	if old := r.state.Load(); old == nil || old.what != what || old.why != why {
-		r.state.Store(&readyState{what, why, r.q.now()})
+	if old := r.state.Load(); old == nil || old.State != what || old.Context != why {
+		r.state.Store(&Held{what, why, r.q.now()})
 	}
 }
 

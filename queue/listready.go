@@ -58,10 +58,8 @@ func (q *Queue) ReadyQueues(o ListOptions) (list []ReadyQueue, matched int, err 
 
 // ReadyQueue tells about one ready queue; false is that there is none of that name.
 func (q *Queue) ReadyQueue(name string) (ReadyQueue, bool) {
-	q.readyMu.Lock()
-	r := q.ready[name]
-	q.readyMu.Unlock()
-	if r == nil {
+	r, err := q.readyNamed(name)
+	if err != nil {
 		return ReadyQueue{}, false
 	}
 	return r.describe(), true
@@ -96,10 +94,10 @@ func (r *ready) hold(now time.Time) Hold {
 		return h
 	}
 	if s := r.state.Load(); s != nil {
-		if s.what == "connection_rate_throttled" {
-			return Hold{HeldRate, s.why, time.Time{}}
+		if s.State == ConnectionRateThrottled {
+			return Hold{HeldRate, s.Context, time.Time{}}
 		}
-		return Hold{HeldLimit, s.why, time.Time{}}
+		return Hold{HeldLimit, s.Context, time.Time{}}
 	}
 	if n := r.failures.Load(); n > 0 {
 		return Hold{HeldConnecting, fmt.Sprintf("connecting failed %d times in a row", n), time.Time{}}
@@ -128,17 +126,24 @@ func (r *ready) paced() bool {
 
 // closedTo is why nothing comes in, whatever room there is.
 func (r *ready) closedTo(now time.Time) Hold {
-	q, p := r.q, r.path.Load()
-	if rule := q.rules.readyRule(r.name, now); rule != nil {
-		return Hold{HeldSuspended, rule.Reason, rule.Expires}
-	}
-	if until := q.sourceSuspended(p.Source.Name, now); !until.IsZero() {
-		return Hold{HeldSource, "source " + p.Source.Name + " is suspended: connecting from it failed too often", until}
+	if h := r.q.suspension(r.name, r.path.Load().Source.Name, now); h.Reason != "" {
+		return h
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.shutLocked() {
-		return Hold{HeldRate, "a rate of " + r.name + " is used up", now.Add(r.shut - q.uptime())}
+		return Hold{HeldRate, "a rate of " + r.name + " is used up", now.Add(r.shut - r.q.uptime())}
+	}
+	return Hold{}
+}
+
+// suspension is that of a ready queue, which need not exist, or of its source.
+func (q *Queue) suspension(ready, source string, now time.Time) Hold {
+	if rule := q.rules.readyRule(ready, now); rule != nil {
+		return Hold{HeldSuspended, rule.Reason, rule.Expires}
+	}
+	if until := q.sourceSuspended(source, now); !until.IsZero() {
+		return Hold{HeldSource, "source " + source + " is suspended: connecting from it failed too often", until}
 	}
 	return Hold{}
 }
@@ -216,9 +221,8 @@ type Summary struct {
 func (q *Queue) Summary() Summary {
 	s := Summary{
 		Since: q.now().Add(-q.uptime()), Waiting: q.waiting.Value(), ScheduledQueues: q.schedCount.Value(), Resident: q.resident.Load(),
-		Done: q.done.Value(), Accepted: q.accepted.Value(), FromSpool: q.recovered.Value(),
+		Messages: q.alive(), Done: q.done.Value(), Accepted: q.accepted.Value(), FromSpool: q.recovered.Value(),
 	}
-	s.Messages = max(s.Accepted+s.FromSpool-s.Done, 0)
 	select {
 	case <-q.scanDone:
 		s.Recovered = true

@@ -63,9 +63,7 @@ var metrics = []metric{
 		}
 		return int64(len(q.shards))
 	}),
-	gauge("message_count", "message objects alive", func(q *Queue) int64 {
-		return q.accepted.Value() + q.recovered.Value() - q.done.Value() - q.left.Value()
-	}),
+	gauge("message_count", "message objects alive", (*Queue).alive),
 	gauge("message_data_resident_count", "messages with body in memory", func(q *Queue) int64 { return q.bodies.Value() }),
 	gauge("message_meta_resident_count", "messages with metadata in memory", func(q *Queue) int64 { return q.envelopes.Value() }),
 	gauge("message_data_resident_bytes", "bytes of messages in memory for their first attempt", func(q *Queue) int64 { return q.resident.Load() }),

@@ -45,7 +45,11 @@ func (q *Queue) held(r *ready, now time.Time) bool { return !q.heldUntil(r, now)
 
 // heldUntil is until when; zero is: it is not.
 func (q *Queue) heldUntil(r *ready, now time.Time) time.Time {
-	return later(q.rules.readySuspended(r, now), q.sourceSuspended(r.path.Load().Source.Name, now))
+	until := q.sourceSuspended(r.path.Load().Source.Name, now)
+	if rule := q.rules.readyRule(r.name, now); rule != nil {
+		return later(rule.Expires, until)
+	}
+	return until
 }
 
 // promote brings a due message into a ready queue. blocked means that the queue has to rest: the message is back at the front of its due list.

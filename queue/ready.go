@@ -47,14 +47,7 @@ type ready struct {
 	live map[*session]struct{} // guarded by mu
 
 	readyCount
-	state atomic.Pointer[readyState] // why it doesn't open sessions; nil is: nothing stops it
-}
-
-// readyState is a reason for which a ready queue is slower than it would be.
-type readyState struct {
-	what  string // connection_limited or connection_rate_throttled
-	why   string
-	since time.Time
+	state atomic.Pointer[Held] // why it doesn't open sessions; nil is: nothing stops it. What it points to is not changed
 }
 
 type readyAnswer uint8

@@ -230,17 +230,17 @@ func (r *rules) find(list *[]*Rule, name mtakit.QueueName, now time.Time) *Rule 
 	return nil
 }
 
-// readySuspended is until when a ready queue is suspended; zero is: it is not.
-func (r *rules) readySuspended(rq *ready, now time.Time) time.Time {
+// readyRule is the rule that suspends a ready queue, nil if there is none.
+func (r *rules) readyRule(name string, now time.Time) *ReadyRule {
 	if r.readies.Load() == 0 {
-		return time.Time{}
+		return nil
 	}
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	if rule := r.ready[rq.name]; rule != nil && rule.Expires.After(now) {
-		return rule.Expires
+	if rule := r.ready[name]; rule != nil && rule.Expires.After(now) {
+		return rule
 	}
-	return time.Time{}
+	return nil
 }
 
 // AdminBounce bounces every message of the queues that rule matches: those that wait, in the background, and those that come until the rule expires.
@@ -272,10 +272,7 @@ func (q *Queue) SuspendReady(name, reason string, expires time.Time) *ReadyRule 
 	q.rules.changed()
 	q.rules.mu.Unlock()
 	q.saveRules()
-	q.readyMu.Lock()
-	r := q.ready[name]
-	q.readyMu.Unlock()
-	if r != nil {
+	if r, err := q.readyNamed(name); err == nil {
 		q.readmit(r.drain()...)
 	}
 	return rule

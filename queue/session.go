@@ -314,7 +314,7 @@ func (s *session) rate(ctx context.Context, phase string, why Reason, take func(
 		}
 		s.setPhase(phase)
 		if why == ConnectionRateThrottle {
-			s.r.slow("connection_rate_throttled", "max_connection_rate throttling for "+mtakit.Duration(wait).String())
+			s.r.slow(ConnectionRateThrottled, "max_connection_rate throttling for "+mtakit.Duration(wait).String())
 		}
 		if sleep(s.soft, wait) != nil {
 			return false
