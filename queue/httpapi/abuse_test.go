@@ -92,6 +92,21 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
+// A query string that can't be read is refused by all endpoints that have parameters.
+func TestMalformedQuery(t *testing.T) {
+	t.Parallel()
+	api, asked := fullAPI(t, nil), 0
+	for path, methods := range document().Paths {
+		if o := methods["get"]; slices.ContainsFunc(o.Parameters, func(p parameter) bool { return p.In == "query" }) {
+			asked++
+			refused(t, path, do(api, call{path: path + "?x=%zz"}), 400)
+		}
+	}
+	if asked < 10 {
+		t.Errorf("%d endpoints were asked", asked)
+	}
+}
+
 // What is small on the wire and large beyond is refused when it exceeds the limit, and takes no memory.
 func TestCompressedBombs(t *testing.T) {
 	api, o := newAPI(t, nil)

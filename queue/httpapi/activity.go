@@ -31,13 +31,15 @@ type historyReply struct {
 
 // history is GET /api/admin/history/v1.
 func (a *API) history(w http.ResponseWriter, r *http.Request) {
-	span := mtakit.Duration(10 * time.Minute)
-	if s := r.URL.Query().Get("span"); s != "" {
+	q, span := queryOf(r), mtakit.Duration(10*time.Minute)
+	if s := q.values.Get("span"); s != "" {
 		var err error
 		if span, err = mtakit.ParseDuration(s); err != nil || span <= 0 || span.Std() > historySpan {
-			badQuery(w, "span", "expected a duration of at most %s", mtakit.Duration(historySpan))
-			return
+			q.fail("span", "expected a duration of at most %s", mtakit.Duration(historySpan))
 		}
+	}
+	if q.bad(w) {
+		return
 	}
 	h := a.cfg.Activity.History(span.Std())
 	reply := historyReply{Now: timestamp(h.Now), Start: timestamp(h.Start), Step: h.Step.Seconds()}
@@ -86,20 +88,12 @@ type failureEntry struct {
 }
 
 func failureEntryOf(f *queue.FailureRecord) failureEntry {
-	e := failureEntry{Time: timestamp(f.Time), Kind: f.Kind, Class: classOf(f.Class), Queue: f.Queue.String(), Site: f.Site, Source: nonEmpty(f.Source),
-		Peer: nonEmpty(f.Peer), To: f.To, Rcpts: f.Rcpts, Tries: f.Tries, Response: f.Response}
+	e := failureEntry{Time: timestamp(f.Time), Kind: f.Kind, Class: classOf(f.Class), Queue: f.Queue.String(), Site: f.Site, Source: unlessZero(f.Source),
+		Peer: unlessZero(f.Peer), To: f.To, Rcpts: f.Rcpts, Tries: f.Tries, Response: f.Response}
 	if !f.ID.IsZero() {
-		e.ID = nonEmpty(f.ID.String())
+		e.ID = unlessZero(f.ID.String())
 	}
 	return e
-}
-
-// nonEmpty is s, nil if it is empty.
-func nonEmpty(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
 }
 
 func classOf(c mtakit.Class) mtakit.Class {
@@ -111,18 +105,17 @@ func classOf(c mtakit.Class) mtakit.Class {
 
 // listFailures is GET /api/admin/failures/v1: the classes of the last hour, and the groups and latest failures that the parameters want.
 func (a *API) listFailures(w http.ResponseWriter, r *http.Request) {
-	limit, ok := limitOf(w, r, 50)
-	if !ok {
-		return
-	}
-	params := r.URL.Query()
-	filter := queue.FailureFilter{Class: mtakit.Class(params.Get("class")), Kind: mtakit.Kind(params.Get("kind")), Site: params.Get("site"), Queue: params.Get("queue")}
-	if s := params.Get("code"); s != "" {
+	q := queryOf(r)
+	limit := q.limit(50)
+	filter := queue.FailureFilter{Class: mtakit.Class(q.values.Get("class")), Kind: mtakit.Kind(q.values.Get("kind")), Site: q.values.Get("site"), Queue: q.values.Get("queue")}
+	if s := q.values.Get("code"); s != "" {
 		var err error
 		if filter.Code, err = strconv.Atoi(s); err != nil || filter.Code < 1 {
-			badQuery(w, "code", "expected a number")
-			return
+			q.fail("code", "expected a number")
 		}
+	}
+	if q.bad(w) {
+		return
 	}
 	var reply struct {
 		Now     timestamp      `json:"now"`

@@ -30,7 +30,8 @@ func (a *API) explain(w http.ResponseWriter, r *http.Request) {
 	x, err := a.cfg.Queue.Explain(r.Context(), about)
 	switch {
 	case errors.Is(err, queue.ErrSubject):
-		text(w, http.StatusBadRequest, "Failed to deserialize query string: "+err.Error())
+		q.err = err
+		q.bad(w)
 	case errors.Is(err, mtakit.ErrNotFound):
 		problem(w, http.StatusNotFound, "%v", err)
 	case err != nil:
@@ -64,7 +65,7 @@ func explainReplyOf(x *queue.Explanation) *explainReply {
 	r := &explainReply{
 		Now: timestamp(x.Now), Queue: x.Queue.String(), Next: moment(x.Next), Holds: []*holdEntry{}, Bounce: explainedRuleOf(x.Bounce),
 		Suspension: explainedRuleOf(x.Suspension), Settings: explainedSettings(x.Settings), SettingsErr: errorText(x.SettingsErr), Limits: limitUses(x.Limits),
-		Site: explainedSiteOf(x.Site), RouteErr: errorText(x.RouteErr), Pool: x.Pool, PoolErr: errorText(x.PoolErr), Sources: []explainedSource{},
+		Site: explainedSiteOf(x.Site), RouteErr: errorText(x.RouteErr), Pool: x.Pool, PoolErr: errorText(x.PoolErr), Sources: entries(x.Sources, explainedSourceOf),
 	}
 	if m := x.Message; m != nil {
 		r.Message = &explainedMessage{
@@ -78,9 +79,6 @@ func explainReplyOf(x *queue.Explanation) *explainReply {
 	}
 	for _, h := range x.Holds {
 		r.Holds = append(r.Holds, holdOf(h))
-	}
-	for i := range x.Sources {
-		r.Sources = append(r.Sources, explainedSourceOf(&x.Sources[i]))
 	}
 	if x.Chosen >= 0 {
 		r.Chosen = &x.Sources[x.Chosen].Source.Name
@@ -146,14 +144,9 @@ func placeOf(p mtakit.Place) *place {
 }
 
 func explainedSettings(all []queue.InForce) []explainedSetting {
-	list := make([]explainedSetting, len(all))
-	for i, s := range all {
-		list[i] = explainedSetting{Option: s.Option, Value: json.RawMessage(s.Value), By: unlessZero(s.By), Place: placeOf(s.Place)}
-		if s.Next != "" {
-			list[i].Next = json.RawMessage(s.Next)
-		}
-	}
-	return list
+	return entries(all, func(s *queue.InForce) explainedSetting {
+		return explainedSetting{s.Option, json.RawMessage(s.Value), unlessZero(s.By), placeOf(s.Place), json.RawMessage(s.Next)}
+	})
 }
 
 // limitUse is a limit and what is in use of it; the latter is null if it is not known.
@@ -167,14 +160,13 @@ type limitUse struct {
 }
 
 func limitUses(all []queue.Use) []limitUse {
-	list := make([]limitUse, len(all))
-	for i, u := range all {
-		list[i] = limitUse{Setting: unlessZero(u.Setting), Name: u.Name, Limit: u.Limit, Most: u.Most, Wait: unlessZero(mtakit.Duration(u.Wait))}
+	return entries(all, func(u *queue.Use) limitUse {
+		e := limitUse{Setting: unlessZero(u.Setting), Name: u.Name, Limit: u.Limit, Most: u.Most, Wait: unlessZero(mtakit.Duration(u.Wait))}
 		if !u.Unknown {
-			list[i].Used = &u.Used
+			e.Used = &u.Used
 		}
-	}
-	return list
+		return e
+	})
 }
 
 type explainedSite struct {
@@ -194,11 +186,7 @@ func explainedSiteOf(s *mtakit.Site) *explainedSite {
 	if s == nil {
 		return nil
 	}
-	e := &explainedSite{Name: s.Name, Hosts: []explainedHost{}, Expires: moment(s.Expires)}
-	for _, h := range s.Hosts {
-		e.Hosts = append(e.Hosts, explainedHost{h.Name, h.Pref, h.Port, h.Secure})
-	}
-	return e
+	return &explainedSite{s.Name, entries(s.Hosts, func(h *mtakit.Host) explainedHost { return explainedHost{h.Name, h.Pref, h.Port, h.Secure} }), moment(s.Expires)}
 }
 
 type explainedSource struct {

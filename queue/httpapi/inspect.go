@@ -188,10 +188,8 @@ func (a *API) inspectReady(w http.ResponseWriter, r *http.Request) {
 	now := a.cfg.Now()
 	reply := readyReply{
 		Name: name, MX: mxOf(st.Path.Site, st.Path.Protocol, st.Domain), Source: st.Source, Pool: st.Pool, Protocol: st.Protocol, State: readyStateOf(&st, now),
-		Path: pathConfigOf(st.Path.PathConfig), Constraints: constraintsOf(queue.CeilingsOf(st.Path.PathConfig, nil)), Dispatchers: []dispatcher{}, Now: timestamp(now),
-	}
-	for i := range st.Sessions {
-		reply.Dispatchers = append(reply.Dispatchers, dispatcherOf(&st.Sessions[i], now))
+		Path: pathConfigOf(st.Path.PathConfig), Constraints: constraintsOf(queue.CeilingsOf(st.Path.PathConfig, nil)), Now: timestamp(now),
+		Dispatchers: entries(st.Sessions, func(s *queue.SessionStatus) dispatcher { return dispatcherOf(s, now) }),
 	}
 	if feeding {
 		names, err := a.cfg.Queue.Feeding(name)

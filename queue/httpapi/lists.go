@@ -1,10 +1,7 @@
 package httpapi
 
 import (
-	"errors"
-	"fmt"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/mtakit/mtakit/queue"
@@ -21,25 +18,6 @@ func (a *API) routesLists() {
 
 // listMax is how many rows an answer has at most.
 const listMax = 1000
-
-// badQuery answers a request whose parameter can't be understood.
-func badQuery(w http.ResponseWriter, name, format string, args ...any) {
-	text(w, http.StatusBadRequest, "Failed to deserialize query string: "+name+": "+fmt.Sprintf(format, args...))
-}
-
-// limitOf is the parameter limit of r, def where there is none; false is: it makes no sense, which has been answered.
-func limitOf(w http.ResponseWriter, r *http.Request, def int) (int, bool) {
-	s := r.URL.Query().Get("limit")
-	if s == "" {
-		return def, true
-	}
-	n, err := strconv.Atoi(s)
-	if err != nil || n < 1 || n > listMax {
-		badQuery(w, "limit", "expected a number from 1 to %d", listMax)
-		return 0, false
-	}
-	return n, true
-}
 
 // moment is a time in an answer; nil, which is null, where there is none.
 func moment(t time.Time) *timestamp {
@@ -153,14 +131,17 @@ type queuesReply struct {
 
 // listQueues is GET /api/admin/queues/v1: the queues of a kind that come first, or the one with a name.
 func (a *API) listQueues(w http.ResponseWriter, r *http.Request) {
-	q, params := a.cfg.Queue, r.URL.Query()
-	limit, ok := limitOf(w, r, 50)
-	if !ok {
+	params := queryOf(r)
+	o := queue.ListOptions{Search: params.values.Get("search"), Sort: params.values.Get("sort"), Limit: params.limit(50)}
+	name := params.values.Get("name")
+	reply := queuesReply{Now: timestamp(a.cfg.Now()), Kind: params.values.Get("kind"), Matched: 1}
+	if reply.Kind != "scheduled" && reply.Kind != "ready" {
+		params.fail("kind", "expected scheduled or ready")
+	}
+	if params.bad(w) {
 		return
 	}
-	o := queue.ListOptions{Search: params.Get("search"), Sort: params.Get("sort"), Limit: limit}
-	name := params.Get("name")
-	reply := queuesReply{Now: timestamp(a.cfg.Now()), Kind: params.Get("kind"), Matched: 1}
+	q, ok := a.cfg.Queue, true
 	var err error
 	switch reply.Kind {
 	case "scheduled":
@@ -179,13 +160,11 @@ func (a *API) listQueues(w http.ResponseWriter, r *http.Request) {
 			list = append(list, one)
 		}
 		reply.Queues, ok = entries(list, readyEntryOf), name == "" || len(list) == 1
-	default:
-		badQuery(w, "kind", "expected scheduled or ready")
-		return
 	}
 	switch {
-	case errors.Is(err, queue.ErrSort):
-		badQuery(w, "sort", "%v", err)
+	case err != nil: // it can't be sorted by that
+		params.fail("sort", "%v", err)
+		params.bad(w)
 	case !ok:
 		problem(w, http.StatusNotFound, "no such queue %s", oneLine(name))
 	default:
@@ -217,8 +196,9 @@ type sourceEntry struct {
 
 // listSources is GET /api/admin/sources/v1.
 func (a *API) listSources(w http.ResponseWriter, r *http.Request) {
-	limit, ok := limitOf(w, r, listMax)
-	if !ok {
+	q := queryOf(r)
+	limit := q.limit(listMax)
+	if q.bad(w) {
 		return
 	}
 	all := a.cfg.Queue.Sources()
@@ -228,13 +208,10 @@ func (a *API) listSources(w http.ResponseWriter, r *http.Request) {
 		Sources []sourceEntry `json:"sources"`
 	}{timestamp(a.cfg.Now()), len(all), entries(all[:min(limit, len(all))], func(s *queue.SourceState) sourceEntry {
 		e := sourceEntry{Name: s.Name, ReadyQueues: s.ReadyQueues, Ready: s.Ready, Connections: s.Connections, Delivered: s.Delivered, Deferred: s.Deferred,
-			Failed: s.Failed, Suspended: moment(s.Suspended)}
+			Failed: s.Failed, Suspended: moment(s.Suspended), Proxy: unlessZero(s.Proxy)}
 		if s.Address.IsValid() {
 			addr := s.Address.String()
 			e.Address = &addr
-		}
-		if s.Proxy != "" {
-			e.Proxy = &s.Proxy
 		}
 		return e
 	})})
@@ -272,8 +249,9 @@ func listedRuleOf(r *queue.Rule) listedRule {
 
 // listRules is GET /api/admin/rules/v1: all rules in force in one answer.
 func (a *API) listRules(w http.ResponseWriter, r *http.Request) {
-	limit, ok := limitOf(w, r, listMax)
-	if !ok {
+	q := queryOf(r)
+	limit := q.limit(listMax)
+	if q.bad(w) {
 		return
 	}
 	var reply struct {

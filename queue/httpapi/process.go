@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"runtime/metrics"
 	"runtime/pprof"
-	"strconv"
 	"strings"
 	"time"
 
@@ -49,15 +48,9 @@ type machineInfo struct {
 // machineInfo is GET /api/machine-info. The machine is looked at each time: it is some small files.
 func (a *API) machineInfo(w http.ResponseWriter, _ *http.Request) {
 	m := machine.Read(machine.System())
-	known := func(s string) *string {
-		if s == "" {
-			return nil
-		}
-		return &s
-	}
 	answer(w, machineInfo{
-		NodeID: a.cfg.NodeID, Hostname: a.cfg.Hostname, MAC: m.MAC, Cores: m.Cores, Kernel: known(m.Kernel), Platform: m.Platform,
-		Distribution: m.Distribution, OSVersion: m.OSVersion, Memory: m.Memory, Container: known(m.Container), CPU: m.CPU,
+		NodeID: a.cfg.NodeID, Hostname: a.cfg.Hostname, MAC: m.MAC, Cores: m.Cores, Kernel: unlessZero(m.Kernel), Platform: m.Platform,
+		Distribution: m.Distribution, OSVersion: m.OSVersion, Memory: m.Memory, Container: unlessZero(m.Container), CPU: m.CPU,
 		Fingerprint: m.Fingerprint(a.cfg.NodeID), OnlineSince: timestamp(a.started), ProcessKind: a.cfg.ProcessKind, Version: a.cfg.Version,
 	})
 }
@@ -144,13 +137,12 @@ const (
 
 // taskDump is GET /api/admin/task-dump: what each goroutine is doing, those that do the same together.
 func (a *API) taskDump(w http.ResponseWriter, r *http.Request) {
-	seconds := uint64(dumpTimeout)
-	if q := r.URL.Query(); q.Has("timeout") {
-		var err error
-		if seconds, err = strconv.ParseUint(q.Get("timeout"), 10, 32); err != nil {
-			text(w, http.StatusBadRequest, "Failed to deserialize query string: timeout: invalid digit found in string")
-			return
-		}
+	q, seconds := queryOf(r), dumpTimeout
+	if n := q.count("timeout"); n >= 0 {
+		seconds = n
+	}
+	if q.bad(w) {
+		return
 	}
 	rc := http.NewResponseController(w)
 	if rc.SetWriteDeadline(time.Now().Add(time.Duration(min(seconds, dumpTimeoutMax))*time.Second)) == nil {

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"fmt"
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -48,11 +49,24 @@ func (q *query) count(name string) int {
 	if !q.values.Has(name) {
 		return -1
 	}
-	n, err := strconv.ParseUint(q.values.Get(name), 10, 31)
+	n, err := strconv.ParseUint(q.values.Get(name), 10, 32)
 	if err != nil {
 		q.fail(name, "invalid digit found in string")
 	}
-	return int(n)
+	return int(min(n, math.MaxInt32))
+}
+
+// limit is how many rows there are to be at most, def if that is not said.
+func (q *query) limit(def int) int {
+	s := q.values.Get("limit")
+	if s == "" {
+		return def
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 || n > listMax {
+		q.fail("limit", "expected a number from 1 to %d", listMax)
+	}
+	return n
 }
 
 // bad answers a query string that is wrong, and says whether it was.

@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"maps"
@@ -129,15 +128,11 @@ func (v *traceView) send(ctx context.Context, c *websocket.Conn, e *mtakit.Trace
 
 // frame is the JSON of an event.
 func (v *traceView) frame(e *mtakit.TraceEvent) ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	err := enc.Encode(struct {
+	return marshal(struct {
 		Meta    map[string]any `json:"conn_meta"`
 		Payload any            `json:"payload"`
 		When    timestamp      `json:"when"`
 	}{e.Meta, v.payload(e), timestamp(e.Time)})
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }
 
 // presentable is e with null for what has no JSON form.
