@@ -125,12 +125,14 @@ func (s *IDSource) New(now time.Time) ID {
 		}
 	}
 	var id ID
-	r := s.Rand
-	if r == nil {
-		r = rand.Reader
-	}
-	if _, err := io.ReadFull(r, id[8:]); err != nil {
-		panic("mtakit: IDSource.Rand failed: " + err.Error()) // crypto/rand never does
+	if s.Rand == nil {
+		rand.Read(id[8:]) // never fails
+	} else {
+		var b [8]byte // which is on the heap, as id need not be
+		if _, err := io.ReadFull(s.Rand, b[:]); err != nil {
+			panic("mtakit: IDSource.Rand failed: " + err.Error())
+		}
+		copy(id[8:], b[:])
 	}
 	putTicks(&id, t)
 	id[8] = id[8]&0x3f | 0x80

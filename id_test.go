@@ -162,3 +162,12 @@ func FuzzParseID(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkIDSource(b *testing.B) {
+	b.ReportAllocs()
+	var s mtakit.IDSource
+	now := time.Now()
+	for b.Loop() {
+		s.New(now)
+	}
+}
