@@ -143,8 +143,14 @@ func TestFailuresAreBounded(t *testing.T) {
 		now = now.Add(10 * time.Millisecond)
 		site := fmt.Sprintf("s->%d@smtp_client", i)
 		a.Record(failure(now, mtakit.Bounce, "BadDomain", site, "d.test", 550, "no"))
-		if groups, total := a.FailureGroups(queue.FailureFilter{Site: site}, 1); i%250 == 0 && (total != 1 || groups[0].Site != site) {
+		if i%250 != 0 && i != 1024 {
+			continue
+		}
+		if groups, total := a.FailureGroups(queue.FailureFilter{Site: site}, 1); total != 1 || groups[0].Site != site {
 			t.Fatalf("%d: the latest is not there", i)
+		}
+		if _, total := a.FailureGroups(queue.FailureFilter{}, 0); i == 1024 && total < 1024*3/4 {
+			t.Errorf("%d groups are left of 1025", total)
 		}
 	}
 	if _, total := a.FailureGroups(queue.FailureFilter{}, 0); total > 1024 || total < 512 {

@@ -60,7 +60,8 @@ const (
 	minutesKept   = 60
 )
 
-// failures are the last ones, and all of the last hour in groups. When there are too many groups the one that has been quiet for the longest is forgotten.
+// failures are the last ones, and all of the last hour in groups. When there are too many groups the eighth that has been quiet for the longest is
+// forgotten.
 type failures struct {
 	last   []FailureRecord // a ring, once it is full
 	next   int
@@ -126,7 +127,7 @@ func (f *failures) add(r *mtakit.Record, n int64) {
 	f.next = (f.next + 1) % failuresKept
 }
 
-// forget makes room for some more groups.
+// forget forgets an eighth of the groups, so that it need not be done for each new one.
 func (f *failures) forget() {
 	times := make([]time.Time, 0, len(f.groups))
 	for _, g := range f.groups {

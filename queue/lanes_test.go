@@ -63,6 +63,21 @@ func TestLanesTakeTurns(t *testing.T) {
 	}
 }
 
+// A message that is taken and given back changes nothing.
+func TestLanesUntake(t *testing.T) {
+	t.Parallel()
+	const want = "aabaabaab"
+	for n := range len(want) {
+		ls, _ := lanesOf(map[string]int{"a": 6, "b": 3}, map[string]mtakit.QueueSettings{"a": {Weight: 2}})
+		got := order(ls, n)
+		it, _ := ls.take()
+		ls.untake(it)
+		if got += order(ls, len(want)); got != want {
+			t.Errorf("when message %d was given back the order is %s, want %s", n, got, want)
+		}
+	}
+}
+
 // A lane whose messages take several transactions pays for them with its turns, as long as there are others that want these.
 func TestLanesPayDebts(t *testing.T) {
 	t.Parallel()

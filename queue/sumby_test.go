@@ -34,7 +34,11 @@ func TestSumBy(t *testing.T) {
 						want[s.key] += s.n
 					}
 				}
-				sumBy(&summer{}, 3*keys, most, each, of, func(k [2]string, n int64) bool {
+				sm := &summer{}
+				sumBy(sm, 3*keys, most, each, of, func(k [2]string, n int64) bool {
+					if len(sm.sums) > most {
+						t.Errorf("%d sums are kept", len(sm.sums))
+					}
 					if _, twice := got[k]; twice {
 						t.Errorf("%s comes twice", k)
 					}

@@ -3,6 +3,7 @@ package queue_test
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -95,6 +96,60 @@ func TestManySweeps(t *testing.T) {
 		mta.Settle()
 		if c := mta.Queue.Census(); c.Waiting != 0 || c.Done != 100 {
 			t.Errorf("%+v", c)
+		}
+	})
+}
+
+// A message that an order moves into a queue of another shard, which the order comes to later, is not shown to it again.
+func TestSweepShowsOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		mta := queuetest.New(t, queuetest.Options{Change: func(c *queue.Config) { c.Shards = 4 }})
+		waiting(t, mta, 100)
+		var mu sync.Mutex
+		shown := make(map[mtakit.ID]int)
+		mta.Queue.Rebind(queue.Rebind{Change: func(m *mtakit.Message) error {
+			mu.Lock()
+			defer mu.Unlock()
+			shown[m.ID]++
+			m.Queue = mtakit.QueueName{Domain: "moved." + mtakit.Domain(m.To[0])}
+			return nil
+		}})
+		mta.Settle()
+		if len(shown) != 100 {
+			t.Errorf("%d messages are shown, want all of 100", len(shown))
+		}
+		for id, n := range shown {
+			if n != 1 {
+				t.Fatalf("message %s is shown %d times", id, n)
+			}
+		}
+	})
+}
+
+// Eight orders are carried out at once; the others have their turn when one of these is done.
+func TestSweepsAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		mta := queuetest.New(t, queuetest.Options{})
+		waiting(t, mta, 20)
+		var shown atomic.Int64
+		release := make(chan struct{})
+		for i := range 20 {
+			mta.Queue.Rebind(queue.Rebind{Match: queue.Match{QueueNames: []string{fmt.Sprintf("d%05d.test", i)}}, Change: func(*mtakit.Message) error {
+				shown.Add(1)
+				<-release
+				return nil
+			}})
+		}
+		synctest.Wait()
+		if n := shown.Load(); n != 8 {
+			t.Errorf("%d orders are carried out at once", n)
+		}
+		close(release)
+		mta.Settle()
+		if n := shown.Load(); n != 20 {
+			t.Errorf("%d orders have been carried out, want 20", n)
 		}
 	})
 }
