@@ -81,8 +81,12 @@ func TestAuthenticate(t *testing.T) {
 	}
 	ended, end := context.WithCancel(t.Context())
 	end()
+	defer authfile.Occupy(u)()
 	if _, err := u.Authenticate(ended, "", "ann", "secret"); err != nil {
 		t.Errorf("a known password needs no waiting: %v", err)
+	}
+	if _, err := u.Authenticate(ended, "", "ann", "secret2"); !errors.Is(err, context.Canceled) {
+		t.Errorf("one that has to wait, for a client that has gone: %v", err)
 	}
 }
 

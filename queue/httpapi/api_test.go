@@ -147,7 +147,8 @@ func TestConfig(t *testing.T) {
 	t.Parallel()
 	submit := func(context.Context, []mtakit.Submission, mtakit.Durability) error { return nil }
 	id := func() mtakit.ID { return mtakit.ID{} }
-	for _, c := range []httpapi.Config{{}, {Submit: submit}, {Submit: submit, NewID: id, BodyLimit: -1}, {Submit: submit, NewID: id, RecipientRate: mtakit.Rate{N: 1, Per: time.Second}}} {
+	for _, c := range []httpapi.Config{{}, {Submit: submit}, {Submit: submit, NewID: id, BodyLimit: -1}, {Submit: submit, NewID: id, XferLimit: -1},
+		{Submit: submit, NewID: id, MaxInFlight: -1}, {Submit: submit, NewID: id, RecipientRate: mtakit.Rate{N: 1, Per: time.Second}}} {
 		if _, err := httpapi.New(c); err == nil {
 			t.Errorf("%+v was taken", c)
 		}

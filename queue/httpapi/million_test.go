@@ -69,7 +69,7 @@ func (taker) Info() *mtakit.SessionInfo { return &mtakit.SessionInfo{} }
 func (taker) Close() error              { return nil }
 
 // manyQueues is an API of a queue that runs, with n scheduled queues of one message each.
-func manyQueues(b *testing.B, n int, peer taker) (*httpapi.API, *queue.Queue) {
+func manyQueues(b testing.TB, n int, peer taker) (*httpapi.API, *queue.Queue) {
 	b.Helper()
 	site := &mtakit.Site{Name: "mx.test", Hosts: []mtakit.Host{{Name: "mx.test"}}}
 	q, err := queue.New(queue.Config{

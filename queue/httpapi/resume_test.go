@@ -6,12 +6,24 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mtakit/mtakit"
 	"github.com/mtakit/mtakit/queue/httpapi"
 	"github.com/mtakit/mtakit/queue/httpapi/answerfile"
 	"github.com/mtakit/mtakit/spool/spooltest"
 )
+
+// asked has room for all, and counts who asked.
+type asked struct {
+	mtakit.Throttles // for what is not used here
+	n                int
+}
+
+func (a *asked) Take(_ context.Context, _ string, _ mtakit.Rate, n int) (time.Duration, error) {
+	a.n += n
+	return 0, nil
+}
 
 // A long request with a key that is repeated after its process has died goes on where that was: the answer is that of an undisturbed one, and only what was
 // accepted since progress was last kept is accepted twice. With another body the key stays taken.
@@ -33,7 +45,7 @@ func TestRepeatGoesOn(t *testing.T) {
 		t.Run(fmt.Sprint(dies), func(t *testing.T) {
 			t.Parallel()
 			o := answerfile.Options{FS: new(spooltest.Disk)}
-			times := make(map[string]int)
+			times, paced := make(map[string]int), &asked{}
 			life := func(dies int, body string) (r *http.Response) {
 				kept, err := answerfile.Open("/answers", o)
 				if err != nil {
@@ -41,7 +53,7 @@ func TestRepeatGoesOn(t *testing.T) {
 				}
 				defer kept.Close()
 				api, _ := newAPI(t, func(c *httpapi.Config) {
-					c.Answers = kept
+					c.Answers, c.Throttles, c.RecipientRate = kept, paced, mtakit.Rate{N: 1, Per: time.Second}
 					c.Submit = func(_ context.Context, batch []mtakit.Submission, _ mtakit.Durability) error {
 						if dies--; dies == 0 {
 							panic(http.ErrAbortHandler)
@@ -60,6 +72,7 @@ func TestRepeatGoesOn(t *testing.T) {
 				t.Fatalf("it did not die: %d", r.StatusCode)
 			}
 			before := len(times)
+			paced.n = 0
 			if before > window {
 				if r := life(-1, body+" "); r.StatusCode != 422 {
 					t.Errorf("another request with the key: %d", r.StatusCode)
@@ -69,6 +82,9 @@ func TestRepeatGoesOn(t *testing.T) {
 				if r := life(-1, body); r.StatusCode != 200 || bodyOf(t, r) != want {
 					t.Errorf("the repeat is answered with %d, and not as an undisturbed request", r.StatusCode)
 				}
+			}
+			if most := n - max(before-window, 0); paced.n > most {
+				t.Errorf("the repeats waited for %d recipients, and %d were left at most", paced.n, most)
 			}
 			twice := 0
 			for _, n := range times {

@@ -198,6 +198,11 @@ func TestTraceBadClients(t *testing.T) {
 			t.Errorf("%s: status %d, want %d", which, resp.StatusCode, status)
 		}
 	}
+	long := trace(t, url+"/api/admin/trace-smtp-client/v1", `{"campaign":["`+strings.Repeat("x", 50000)+`"]}`)
+	traces.Publish(&mtakit.TraceEvent{Kind: mtakit.TraceConnected, Meta: map[string]any{"id": "x"}})
+	if got := long.next(); got == "" {
+		t.Error("a request of 50,000 bytes is not understood")
+	}
 	for _, request := range []string{"", "x", `{"domain":1}`, `{"mx_addr":["x"]}`, strings.Repeat("x", 70000)} {
 		if got := trace(t, url+"/api/admin/trace-smtp-client/v1", request).next(); got != "" {
 			t.Errorf("%.20q: %s", request, got)

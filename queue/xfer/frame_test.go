@@ -66,6 +66,28 @@ func FuzzSplit(f *testing.F) {
 	})
 }
 
+// What is too much, or would be more than an address, is refused.
+func TestSplitLimits(t *testing.T) {
+	t.Parallel()
+	envelope := func(to, more string) string {
+		return `{"id":"0196f4b2a5e07abc8123456789abcdef","sender":"a@b","recipient":[` + to + `]` + more + "}\n"
+	}
+	many := func(n int) string { return strings.TrimSuffix(strings.Repeat(`"c@d",`, n), ",") }
+	for _, c := range []struct{ name, payload, want string }{
+		{"as many recipients as there may be", envelope(many(rcptsMax), ""), ""},
+		{"too many recipients", envelope(many(rcptsMax+1), ""), "100001 recipients"},
+		{"a long envelope", envelope(many(1), `,"meta":{"x":"`+strings.Repeat("x", envelopeMax-200)+`"}`), ""},
+		{"too long an envelope", envelope(many(1), `,"meta":{"x":"`+strings.Repeat("x", envelopeMax)+`"}`), "the envelope is longer than 4194304 bytes"},
+		{"a control character", envelope(`"c\u007f@d"`, ""), "is no address"},
+		{"a line end in the sender", strings.Replace(envelope(many(1), ""), "a@b", `a@b\r\n`, 1), "is no address"},
+	} {
+		_, _, err := split([]byte(c.payload))
+		if c.want == "" && err != nil || c.want != "" && (!errors.Is(err, ErrMalformed) || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: %v, want %q", c.name, err, c.want)
+		}
+	}
+}
+
 // The id is the same for the same message, another one otherwise, and carries the time.
 func TestLocalID(t *testing.T) {
 	t.Parallel()

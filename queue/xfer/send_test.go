@@ -137,6 +137,38 @@ func TestSession(t *testing.T) {
 	}
 }
 
+// A node that does not answer is given up in time, and of one that does not stop only the beginning is read.
+func TestAnswers(t *testing.T) {
+	t.Parallel()
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		io.Copy(io.Discard, req.Body)
+		if req.Header.Get("Authorization") == "silent" {
+			<-req.Context().Done()
+			return
+		}
+		for err := error(nil); err == nil; {
+			_, err = io.WriteString(w, strings.Repeat("x", 4096))
+		}
+	}))
+	t.Cleanup(srv.Close)
+	connect := func(how string, timeout time.Duration) mtakit.Session {
+		p := pathTo(srv.URL)
+		p.DataDotTimeout = mtakit.Duration(timeout)
+		s, err := sender(t, xfer.Config{Authorization: how}).Connect(t.Context(), p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close() })
+		return s
+	}
+	if err := connect("silent", time.Millisecond).Send(t.Context(), delivery(1), nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("no answer: %v", err)
+	}
+	if got := send(t, connect("endless", time.Minute), delivery(1)); got.Code != 400 || !strings.HasSuffix(got.Text, " answered without an id: "+strings.Repeat("x", 300)) {
+		t.Errorf("an answer without an end: %v", got)
+	}
+}
+
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	r := &recorder{}
