@@ -33,7 +33,8 @@ var (
 )
 
 // Spool keeps messages across restarts. All methods may be called concurrently, but calls for one ID come from its one
-// owner, except Load and Open, which are also called by those who look: they see the message as it is or was. The contract, sentence by sentence, is checked by spooltest.TestSpool.
+// owner, except Load and Open, which are also called by those who look: they see the message as it is or was. The contract,
+// sentence by sentence, is checked by spooltest.TestSpool.
 //
 // A nil error from Store with [Durable], or from Update, survives a power failure; one from Reschedule and Remove
 // survives the end of the process: a power failure may undo those of the last moments, so that a delivery may be

@@ -17,8 +17,8 @@
 //
 // # Locks
 //
-// Outermost first: a shard; the table of ready queues; a ready queue; the work list. The locks of rules and of the health of sources are innermost. The
-// spool, the recorder, the router and callbacks are called with none of them held.
+// Outermost first: a shard; the table of ready queues; a ready queue; the work list. Innermost, each by itself: those of tallies, rules, the health of
+// sources, the clock and the progress of a session. The spool, the recorder, the router and callbacks are called with none of them held.
 package queue
 
 import (
