@@ -79,7 +79,7 @@ func (s *Session) withoutSecrets(begun, b []byte) []byte {
 	all := append(bytes.Clone(begun), b...)
 	for at := 0; at < len(all); {
 		line, rest, _ := bytes.Cut(all[at:], []byte("\n"))
-		if n := authCommand(line); n > 0 { // what follows in the same piece may be an answer to a challenge
+		if n := authCommand(string(line)); n > 0 { // what follows in the same piece may be an answer to a challenge
 			s.hiding = !ends
 			shown := append(bytes.Clone(all[:at+n]), ' ')
 			return append(shown[min(len(begun), len(shown)):], hidden...)
@@ -95,17 +95,16 @@ func mayHoldAuth(begun, b []byte) bool {
 }
 
 // authCommand is the length of a line's "AUTH MECHANISM", 0 if it is another line.
-func authCommand(line []byte) int {
-	verb := bytes.TrimLeft(line, " \t")
-	rest, ok := cutFold(verb, "AUTH")
+func authCommand(line string) int {
+	rest, ok := cutPrefixFold(strings.TrimLeft(line, " \t"), "AUTH")
 	if !ok {
 		return 0
 	}
-	arg := bytes.TrimLeft(rest, " \t\r")
+	arg := strings.TrimLeft(rest, " \t\r")
 	if len(arg) == len(rest) && len(rest) > 0 { // a longer word
 		return 0
 	}
-	end := bytes.IndexAny(arg, " \t\r")
+	end := strings.IndexAny(arg, " \t\r")
 	if end < 0 {
 		end = len(arg)
 	}
@@ -113,11 +112,4 @@ func authCommand(line []byte) int {
 		return len(line) - len(rest)
 	}
 	return len(line) - len(arg) + end
-}
-
-func cutFold(b []byte, prefix string) (rest []byte, ok bool) {
-	if len(b) < len(prefix) || !strings.EqualFold(string(b[:len(prefix)]), prefix) {
-		return b, false
-	}
-	return b[len(prefix):], true
 }
