@@ -39,7 +39,15 @@ func FuzzWithoutSecrets(f *testing.F) {
 	f.Add("EHLO AUTH\r\nRSET\r\n", uint64(7))
 	f.Fuzz(func(t *testing.T, before string, seed uint64) {
 		const secret = "c2VjcmV0c2VjcmV0c2VjcmV0"
-		if before != "" && !strings.HasSuffix(before, "\n") || strings.Contains(before, secret[:3]) {
+		holdsPart := func(s string) bool {
+			for i := 3; i <= len(secret); i++ {
+				if strings.Contains(s, secret[i-3:i]) {
+					return true
+				}
+			}
+			return false
+		}
+		if before != "" && !strings.HasSuffix(before, "\n") || holdsPart(before) {
 			return
 		}
 		in := []byte(before + "AUTH PLAIN " + secret + "\r\n")
@@ -54,10 +62,8 @@ func FuzzWithoutSecrets(f *testing.F) {
 			}
 			in = in[n:]
 		}
-		for i := 3; i <= len(secret); i++ {
-			if bytes.Contains(shown, []byte(secret[i-3:i])) {
-				t.Fatalf("%q is shown", shown)
-			}
+		if holdsPart(string(shown)) {
+			t.Fatalf("%q is shown", shown)
 		}
 	})
 }
