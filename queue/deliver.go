@@ -28,7 +28,13 @@ func (s *session) deliver(ctx context.Context) bool {
 	start := time.Now()
 	err := s.conn.Send(ctx, &s.curD.Delivery, s.next)
 	s.r.rollup.latency.Observe(time.Since(start))
-	if err != nil && s.nxt != nil {
+	s.curD.rebase(s.cur)
+	switch {
+	case err == nil:
+	case s.more:
+		s.more = false
+		s.unpay(ctx, s.nxtD)
+	case s.nxt != nil:
 		it := s.nxt // nothing of it was accepted: it is as if it had never been taken
 		s.nxt = nil
 		s.handBack(ctx, it, s.nxtD)
@@ -120,8 +126,12 @@ func (s *session) settle(ctx context.Context, err error) {
 		s.q.finish(it, ownedBySession)
 		return
 	}
-	now = append(now, it.m.To[len(d.Rcpts):d.todo]...)
-	to := append(append(now, it.m.To[d.todo:]...), later...)
+	announced := len(d.Rcpts) // up to here the recipients of the batch that was announced
+	if s.more {
+		announced += len(s.nxtD.Rcpts)
+	}
+	now = slices.Concat(it.m.To[len(d.Rcpts):announced], now, it.m.To[announced:d.todo])
+	to := slices.Concat(now, it.m.To[d.todo:], later)
 	it.changed = it.changed || len(to) < len(it.m.To)
 	it.m.To, d.todo = to, len(now)
 	if err != nil && s.r.path.Load().TryNextHostOnTransportError && s.again(ctx) {
@@ -133,10 +143,17 @@ func (s *session) settle(ctx context.Context, err error) {
 				s.q.log.Error("remaining recipients not saved; a crash now would repeat the others", "id", it.id.String(), "err", err)
 			}
 		}
-		d.batch(it, s.r.path.Load().MaxRecipientsPerBatch)
 		s.r.charge(it.sched)
-		if s.nxt != nil {
-			s.swap()
+		switch {
+		case s.more:
+			s.more = false
+			s.nxtD.todo, s.nxtD.first, s.nxtD.many = d.todo, d.first, d.many
+			s.curD, s.nxtD = s.nxtD, s.curD
+		default:
+			d.batch(it, s.r.path.Load().MaxRecipientsPerBatch)
+			if s.nxt != nil {
+				s.swap()
+			}
 		}
 		return
 	}

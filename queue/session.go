@@ -24,6 +24,7 @@ type session struct {
 	cur, nxt *item          // in hand
 	curD     *delivery
 	nxtD     *delivery
+	more     bool     // nxtD is the next batch of the message in hand, announced during the one of curD
 	sent     int      // deliveries on this connection
 	vain     int      // connections in a row on which nothing could be attempted
 	to       []string // room for the recipients of a record
@@ -48,15 +49,33 @@ type delivery struct {
 }
 
 // batch sets the delivery to the next recipients, as many as one transaction takes.
-func (d *delivery) batch(it *item, most int) {
+func (d *delivery) batch(it *item, most int) { d.window(it, it.m, 0, min(d.todo, most)) }
+
+// window sets the delivery to the recipients of m, which is the message of it, from number from on.
+func (d *delivery) window(it *item, m *mtakit.Message, from, n int) {
 	d.rcpts = d.rcpts[:0]
-	for i := range min(d.todo, most) {
-		d.rcpts = append(d.rcpts, i)
+	for i := range n {
+		d.rcpts = append(d.rcpts, from+i)
 	}
-	d.Delivery = mtakit.Delivery{Message: it.m, Body: it.body, Rcpts: d.rcpts, Results: d.Results[:0]}
+	d.Delivery = mtakit.Delivery{Message: m, Body: it.body, Rcpts: d.rcpts, Results: d.Results[:0]}
 	if c := it.sched.conf.Load(); c != nil {
 		d.Pool = c.pool
 	}
+}
+
+// rebase makes the delivery one of the first recipients that the message has now. It may have been announced when there were others before them.
+func (d *delivery) rebase(it *item) {
+	if d.Message == it.m {
+		return
+	}
+	from := d.rcpts[0]
+	for i := range d.rcpts {
+		d.rcpts[i] -= from
+	}
+	for i := range d.Results {
+		d.Results[i].Rcpt -= from
+	}
+	d.Message = it.m
 }
 
 var errGraceEnded = errors.New("the grace period of the shutdown has ended")
@@ -355,12 +374,12 @@ func (s *session) throttled(ctx context.Context, wait time.Duration, why Reason)
 	s.cur, s.nxt = nil, nil
 }
 
-// follow is what the connection asks for while it sends the message in hand: the next one, if there is one at once and the limits allow. It is not
-// given out when the connection has to be closed or looked at after this one, and not while the message in hand has further batches of recipients.
-// Should the peer find those of its last batch too many, the rest of them follows the message that has been announced.
+// follow is what the connection asks for while it sends the message in hand: the next batch of its recipients, or the next message, if there is one at
+// once and the limits allow. It is not given out when the connection has to be closed or looked at after this one. Should the peer find the recipients
+// of a message's last batch too many, the rest of them follows the message that has been announced.
 func (s *session) follow(ctx context.Context) *mtakit.Delivery {
 	p := s.r.path.Load()
-	if s.sent >= p.MaxDeliveriesPerConnection || s.q.stopping.Load() || s.curD.todo > len(s.curD.Rcpts) ||
+	if s.sent >= p.MaxDeliveriesPerConnection || s.q.stopping.Load() ||
 		s.q.held(s.r, s.q.now()) || s.q.unhealthy() != nil || ctx.Err() != nil || s.q.pacer != nil && s.q.pacer.Pace(s.q.atOnce) != nil {
 		return nil
 	}
@@ -368,6 +387,15 @@ func (s *session) follow(ctx context.Context) *mtakit.Delivery {
 		if wait, err := s.pay(ctx, s.nxtD); wait > 0 || err != nil {
 			return nil // it waits for its rates when it is in hand
 		}
+		return &s.nxtD.Delivery
+	}
+	if n := len(s.curD.Rcpts); s.curD.todo > n {
+		m := *s.cur.m // the answers for this batch change which recipients the message has
+		s.nxtD.window(s.cur, &m, n, min(s.curD.todo-n, p.MaxRecipientsPerBatch))
+		if wait, err := s.pay(ctx, s.nxtD); wait > 0 || err != nil {
+			return nil
+		}
+		s.more = true
 		return &s.nxtD.Delivery
 	}
 	it, ok := s.r.take()
@@ -402,12 +430,17 @@ func (s *session) pay(ctx context.Context, d *delivery) (wait time.Duration, err
 	return wait, err
 }
 
-// handBack returns a message in hand for which nothing more can be done on this connection, with the units taken for the transaction that has not been.
-func (s *session) handBack(ctx context.Context, it *item, d *delivery) {
+// unpay gives back the units of a transaction that is not to be.
+func (s *session) unpay(ctx context.Context, d *delivery) {
 	if d.paid {
 		s.q.refundAll(context.WithoutCancel(ctx), d.rates)
 		d.paid = false
 	}
+}
+
+// handBack returns a message in hand for which nothing more can be done on this connection, with the units taken for the transaction that has not been.
+func (s *session) handBack(ctx context.Context, it *item, d *delivery) {
+	s.unpay(ctx, d)
 	if d.first.Code != 0 { // some of its recipients have had a failure, which counts
 		s.q.requeue(ctx, it, ownedBySession, requeue{counted: true, reasons: Reasons{LoggedTransientFailure}, response: d.first})
 		return
