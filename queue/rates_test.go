@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -30,6 +31,7 @@ func TestUnitsComeBack(t *testing.T) {
 		used   map[string]int
 		peer   func(*queuetest.Peer)
 		inject int
+		rcpts  int  // of each message, default 1
 		apart  bool // each when the one before it has been sent
 		sent   int
 		rates  map[string]mtakit.Rate
@@ -71,6 +73,17 @@ func TestUnitsComeBack(t *testing.T) {
 			},
 			// Each of the three was attempted, the one announced after it was not.
 			inject: 10, sent: 0, left: map[string]int{own: 17},
+		},
+		{
+			name:  "a connection ends that the next batch of the message was announced on",
+			rates: map[string]mtakit.Rate{own: rate(20)},
+			path:  func(c *mtakit.PathConfig) { c.MaxRecipientsPerBatch = 1 },
+			peer: func(p *queuetest.Peer) {
+				p.HangUp(".").Times(1)
+				p.Wait("CONNECT", 0).Times(1)
+				p.HangUp("CONNECT")
+			},
+			inject: 1, rcpts: 3, sent: 0, left: map[string]int{own: 19},
 		},
 		{
 			name:  "an idle connection that the peer has closed",
@@ -119,7 +132,7 @@ func TestUnitsComeBack(t *testing.T) {
 					tt.peer(mta.Peer("d.test"))
 				}
 				for range tt.inject {
-					mta.Inject("a@x.test", "b@d.test", "x\r\n")
+					mta.Submit(&mtakit.Message{Sender: "a@x.test", To: slices.Repeat([]string{"b@d.test"}, max(tt.rcpts, 1))}, "x\r\n")
 					if tt.apart {
 						mta.Settle()
 					}
