@@ -122,6 +122,13 @@ func (l *load) client(addr string, ended <-chan struct{}) error {
 	}
 }
 
+// heard is how often a kind of refusal came.
+func (l *load) heard(kind string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.said[kind]
+}
+
 func (l *load) count() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
