@@ -261,7 +261,7 @@ func TestSpoolDiskFull(t *testing.T) {
 // A disk that is filled by mail for a slow destination gives way to 452, and is emptied by deliveries: nobody has to make room.
 func TestSpoolFillsItsDisk(t *testing.T) {
 	dir, logs, dest := tmpfs(t, "64m"), t.TempDir(), newMX(t, "")
-	dest.slow.Store(int64(20 * time.Millisecond))
+	dest.slow.Store(int64(500 * time.Millisecond)) // so that mail comes faster, on any machine
 	args := soon(t, "--data", dir, "--logs", logs, "--relay-to", dest.addr())
 	d := start(t, nil, args...)
 	l := load{text: "Subject: x\r\n\r\n" + strings.Repeat(strings.Repeat("y", 70)+"\r\n", 300)}
