@@ -31,6 +31,7 @@ func (s *session) deliver(ctx context.Context) bool {
 	s.curD.rebase(s.cur)
 	switch {
 	case err == nil:
+		s.r.reached()
 	case s.more:
 		s.more = false
 		s.unpay(ctx, s.nxtD)

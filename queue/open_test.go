@@ -28,6 +28,26 @@ func TestAggressiveConnectionOpening(t *testing.T) {
 	})
 }
 
+// A peer that takes one connection and no second one is there: mail goes on over the one, and not everything is put off.
+func TestPeerWithOneConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mta := queuetest.New(t, queuetest.Options{Policy: pathPolicy(func(c *mtakit.PathConfig) {
+			c.ConsecutiveConnectionFailuresBeforeDelay, c.ConnectionLimit.N = 2, 2
+		})})
+		peer := mta.Peer("d.test")
+		peer.Wait("CONNECT", 0).Times(1)
+		peer.Wait("CONNECT", 10*time.Second).HangUp()
+		peer.Wait(".", time.Second)
+		for range 100 {
+			mta.Inject("a@x.test", "b@d.test", "x\r\n")
+		}
+		mta.Run(2 * time.Minute)
+		if n := len(peer.Received()); n < 90 {
+			t.Errorf("%d of 100 messages have been sent, want all but the ten or so that were to go by a second connection", n)
+		}
+	})
+}
+
 // At shutdown a path may allow its sessions less time than the grace period.
 func TestSystemShutdownTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -427,6 +427,14 @@ func (r *ready) cutAll() {
 	}
 }
 
+// reached says that the peer answers, if only on a connection that was there before: those that can't be made then are too many, and no reason to put off
+// everything.
+func (r *ready) reached() {
+	if r.failures.Load() != 0 { // which all sessions share
+		r.failures.Store(0)
+	}
+}
+
 // leave is the end of a session. Those that wait go on without it.
 func (r *ready) leave(s *session) {
 	r.mu.Lock()

@@ -285,7 +285,7 @@ func (s *session) connect(ctx context.Context) bool {
 
 func (s *session) connected(conn mtakit.Session) {
 	s.conn, s.sent = conn, 0
-	s.r.failures.Store(0)
+	s.r.reached()
 	s.r.countOpened()
 	s.progress.connected(conn.Info())
 }
