@@ -191,7 +191,9 @@ func (s *session) tooMany(it *item, d *delivery) map[int]bool {
 		many[r.Rcpt] = true
 	}
 	if many != nil {
-		d.many = make(map[string]bool, len(d.Rcpts))
+		if d.many == nil {
+			d.many = make(map[string]bool, len(d.Rcpts))
+		}
 		for _, n := range d.Rcpts {
 			d.many[it.m.To[n]] = true
 		}

@@ -43,7 +43,7 @@ type delivery struct {
 	todo  int
 	rcpts []int
 	first mtakit.Response   // the first answer that was a temporary failure
-	many  map[string]bool   // the recipients among which the peer last found too many
+	many  map[string]bool   // the recipients among whom the peer found too many: each is told so only once if that is ambiguous
 	rates mtakit.NamedRates // of which a unit is taken for the transaction that comes, if paid
 	paid  bool
 }
