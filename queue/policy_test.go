@@ -327,6 +327,35 @@ func TestLateCallback(t *testing.T) {
 	})
 }
 
+// One who does not wait for the settings of a queue has nobody else refused.
+func TestSubmitCancelled(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		set := mtakit.DefaultQueueSettings()
+		mta := queuetest.New(t, queuetest.Options{Policy: queue.Policy{
+			Settings: func(ctx context.Context, _ mtakit.QueueName) (*mtakit.QueueSettings, error) {
+				select {
+				case <-time.After(2 * time.Second):
+				case <-ctx.Done():
+				}
+				return &set, ctx.Err()
+			},
+		}})
+		submit := func(ctx context.Context) error {
+			m := &mtakit.Message{To: []string{"b@d.test"}}
+			return mta.Queue.Submit(ctx, []mtakit.Submission{{Message: m, Body: mtakit.Bytes("x\r\n")}}, mtakit.Durable)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := submit(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Submit gives %v after its deadline", err)
+		}
+		if err := submit(t.Context()); err != nil {
+			t.Errorf("the next one: %v", err)
+		}
+	})
+}
+
 // A Retry that changes nothing costs no Update, which would wait for the disk.
 func TestRetryWithoutChange(t *testing.T) {
 	t.Parallel()

@@ -142,6 +142,9 @@ func (q *Queue) fetchConf(ctx context.Context, s *sched, name mtakit.QueueName, 
 		}
 		c, err = q.confs.of(set, up, epoch)
 	}
+	if err != nil && ctx.Err() != nil { // whoever asked went away, which says nothing about the queue
+		return nil, err
+	}
 	if err != nil {
 		q.log.Error("settings of queue not available", "queue", name.String(), "err", err)
 		if old != nil && old.err == nil {
