@@ -13,6 +13,7 @@ import (
 	"github.com/mtakit/mtakit"
 	"github.com/mtakit/mtakit/authfile"
 	"github.com/mtakit/mtakit/queue"
+	"github.com/mtakit/mtakit/queue/httpapi"
 	"github.com/mtakit/mtakit/rfc5322"
 	"github.com/mtakit/mtakit/shaping"
 	"github.com/mtakit/mtakit/shaping/queuefile"
@@ -188,18 +189,50 @@ func (d *data) provenance() queue.Provenance {
 	return p
 }
 
-// received sets tenant and campaign of a message from its headers, as the queue files say.
+// apply sets schedule, tenant and campaign of a message from its header, as the queue files say. Where fields of it are to go, the result is the header
+// without them, else nil.
+func (d *data) apply(m *mtakit.Message, header rfc5322.Header) (rfc5322.Header, error) {
+	remove, err := d.queues.Current().Apply(m, header.Text)
+	if err != nil || len(remove) == 0 {
+		return nil, err
+	}
+	return header.Remove(rfc5322.Named(remove...)), nil
+}
+
+// received is apply for what comes by SMTP.
 func (d *data) received(_ context.Context, _ *smtpserver.Session, m *smtpserver.Mail) error {
 	if !d.useQueues {
 		return nil
 	}
-	header, body := rfc5322.Split(m.Text())
-	remove, err := d.queues.Current().Apply(m.Message, header.Text)
-	if err != nil || len(remove) == 0 {
+	text := m.Text()
+	old, _ := rfc5322.Split(text)
+	header, err := d.apply(m.Message, old)
+	if header != nil {
+		m.SetText(slices.Concat(header, text[len(old):])) // with the empty line
+	}
+	return err
+}
+
+// generated is apply for what comes by HTTP.
+func (d *data) generated(_ context.Context, s *mtakit.Submission, _ *httpapi.AuthInfo) error {
+	if !d.useQueues {
+		return nil
+	}
+	old, _, err := rfc5322.ReadHeader(s.Body, nil, rfc5322.DefaultLimit)
+	if err != nil {
 		return err
 	}
-	m.SetText(append(append([]byte(nil), header.Remove(rfc5322.Named(remove...))...), body...))
-	return nil
+	header, err := d.apply(s.Message, old)
+	if header == nil || err != nil {
+		return err
+	}
+	rest, err := io.ReadAll(io.NewSectionReader(s.Body, int64(len(old)), s.Body.Size()-int64(len(old))))
+	if err != nil {
+		return err
+	}
+	err = s.Body.Close()
+	s.Body = mtakit.Bytes(slices.Concat(header, rest))
+	return err
 }
 
 // checkCmd is "kumod check".

@@ -127,7 +127,7 @@ func serve(ctx context.Context, f *flags, logs *logfilter.Filter, ready func(a a
 	egress["xfer"] = transfers
 	api, err := httpapi.New(httpapi.Config{
 		Queue: q, Activity: activity, Xfer: transfers, Outbound: &outbound, Inbound: &inbound, Update: store.Update, Hostname: f.Hostname, Trusted: trusted, Auth: data.auth(), Throttles: data.throttles, Log: logs.Logger("http"),
-		NodeID: node, Answers: answers, SetLogFilter: logs.Set, Reload: data.reload, Compact: compact(store),
+		NodeID: node, Generated: data.generated, Answers: answers, SetLogFilter: logs.Set, Reload: data.reload, Compact: compact(store),
 		Trouble: func() httpapi.Trouble {
 			t := httpapi.TroubleOf(store.Err(), logFull(), q.Overloaded())
 			if ctx.Err() != nil {
