@@ -1,14 +1,18 @@
 package httpapi_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/mtakit/mtakit"
@@ -115,6 +119,72 @@ func TestTaskDumpDeadline(t *testing.T) {
 			t.Errorf("%s: status %d, deadlines %v, want %v and none", timeout, w.Code, w.left, want)
 		}
 	}
+}
+
+// pipes is a listener for connections of this process.
+type pipes chan net.Conn
+
+func (p pipes) Accept() (net.Conn, error) {
+	if c, ok := <-p; ok {
+		return c, nil
+	}
+	return nil, net.ErrClosed
+}
+
+func (p pipes) Close() error   { close(p); return nil }
+func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
+
+// post sends a request on a new connection and does not read the answer.
+func (p pipes) post(t *testing.T, body string) net.Conn {
+	client, server := net.Pipe()
+	p <- server
+	client.SetDeadline(time.Now().Add(30 * time.Second))
+	if _, err := fmt.Fprintf(client, "POST /api/inject/v1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body); err != nil {
+		t.Fatal(err)
+	}
+	return client
+}
+
+// A client that does not read its answer takes no room from others, and is given up. The connection can be used again after one that does.
+func TestUnreadAnswer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		api, _ := newAPI(t, func(c *httpapi.Config) {
+			c.MaxInFlight = 1 // a request at a time
+			c.Permit = func(context.Context, *httpapi.Access) (httpapi.Permission, error) { return httpapi.Allowed, nil }
+		})
+		clients := make(pipes)
+		srv := &http.Server{Handler: api}
+		go srv.Serve(clients)
+		defer srv.Close()
+		const bad = `{"email":""},`
+		request := `{"envelope_sender":"","content":{"text_body":"x"},"recipients":[` + strings.Repeat(bad, 10_000) + `{"email":"a@b.c"}]}`
+		stuck := clients.post(t, request)
+		synctest.Wait()
+		other := clients.post(t, request)
+		read := func(r *bufio.Reader) error {
+			resp, err := http.ReadResponse(r, nil)
+			if err == nil {
+				_, err = io.Copy(io.Discard, resp.Body)
+			}
+			return err
+		}
+		in := bufio.NewReader(other)
+		if err := read(in); err != nil {
+			t.Fatalf("while somebody does not read, others get %v", err)
+		}
+		time.Sleep(5 * time.Minute)
+		stuck.SetDeadline(time.Time{})
+		if n, err := stuck.Read(make([]byte, 1)); err != io.EOF {
+			t.Errorf("after five minutes there is still an answer: %d, %v", n, err)
+		}
+		other.SetDeadline(time.Time{})
+		fmt.Fprint(other, "GET /api/check-liveness/v1 HTTP/1.1\r\nHost: x\r\n\r\n")
+		if err := read(in); err != nil {
+			t.Errorf("the next answer on the same connection: %v", err)
+		}
+		other.Close()
+	})
 }
 
 // lender is a spool that counts the bodies that were not given back.

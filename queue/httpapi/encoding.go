@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 )
 
 // decode makes the body of r the decompressed one; false is an encoding that we do not know, which has been answered.
@@ -59,6 +60,11 @@ func (d *decoder) Read(p []byte) (int, error) {
 
 func (d *decoder) Close() error { return d.in.Close() }
 
+const (
+	stall = time.Minute // for which a client may leave a piece of an answer unread, unless the handler says otherwise
+	piece = 64 << 10
+)
+
 // encodeFrom is the size from which on answers are compressed.
 const encodeFrom = 32
 
@@ -96,6 +102,8 @@ type encoder struct {
 	pools    *encoders
 	encoding string // "" is none
 	decided  bool
+	hurried  bool // there is a deadline of ours
+	own      bool // the handler has deadlines of its own
 	out      interface {
 		io.WriteCloser
 		Flush() error
@@ -141,7 +149,8 @@ func (e *encoder) decide(status int) {
 	e.out.Reset(e.ResponseWriter)
 }
 
-func (e *encoder) Write(p []byte) (int, error) {
+// Write gives a client up that takes nothing: it would keep the answer in memory, and the goroutine, for ever.
+func (e *encoder) Write(p []byte) (n int, err error) {
 	if !e.decided {
 		h := e.Header()
 		if _, set := h["Content-Type"]; !set && h.Get("Content-Encoding") == "" {
@@ -149,10 +158,25 @@ func (e *encoder) Write(p []byte) (int, error) {
 		}
 		e.WriteHeader(http.StatusOK)
 	}
+	out := io.Writer(e.ResponseWriter)
 	if e.out != nil {
-		return e.out.Write(p)
+		out = e.out
 	}
-	return e.ResponseWriter.Write(p)
+	for {
+		if !e.own {
+			e.hurried = http.NewResponseController(e.ResponseWriter).SetWriteDeadline(time.Now().Add(stall)) == nil
+		}
+		m, err := out.Write(p[n:min(len(p), n+piece)])
+		if n += m; err != nil || n == len(p) {
+			return n, err
+		}
+	}
+}
+
+// SetWriteDeadline is for [http.ResponseController].
+func (e *encoder) SetWriteDeadline(t time.Time) error {
+	e.own = true
+	return http.NewResponseController(e.ResponseWriter).SetWriteDeadline(t)
 }
 
 // FlushError is for [http.ResponseController].
@@ -179,6 +203,9 @@ func (e *encoder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 func (e *encoder) Unwrap() http.ResponseWriter { return e.ResponseWriter }
 
 func (e *encoder) close() {
+	if e.hurried && !e.own {
+		defer http.NewResponseController(e.ResponseWriter).SetWriteDeadline(time.Time{}) // the connection may be used again
+	}
 	if e.out == nil {
 		return
 	}

@@ -55,16 +55,19 @@ func (a *API) inject(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer source.Close()
+	a.injected(r, source, key).write(w)
+}
+
+// injected does what the request asks for when there is room for it. Whoever is slow to read the answer takes none.
+func (a *API) injected(r *http.Request, source body, key *repeatable) reply {
 	weight := min(max(source.Size(), 1), a.cfg.MaxInFlight)
 	if a.inFlight.Acquire(r.Context(), weight) != nil {
-		interrupted.write(w)
-		return
+		return interrupted
 	}
 	defer a.inFlight.Release(weight)
 	q, err := parseRequest(source)
 	if bad := (*badRequest)(nil); errors.As(err, &bad) {
-		text(w, bad.status, bad.text)
-		return
+		return reply{status: bad.status, text: bad.text}
 	}
 	c := callerOf(r)
 	o := &origin{auth: &c.auth, summary: c.auth.Summary(), hostname: a.cfg.ListenerHostname}
@@ -76,10 +79,9 @@ func (a *API) inject(w http.ResponseWriter, r *http.Request) {
 	}
 	work := func(ctx context.Context, p progress) reply { return a.perform(ctx, q, o, p) }
 	if key != nil {
-		a.once(r.Context(), key, work).write(w)
-		return
+		return a.once(r.Context(), key, work)
 	}
-	work(r.Context(), progress{}).write(w)
+	return work(r.Context(), progress{})
 }
 
 // Inject does in this process what POST /api/inject/v1 does: it takes the body of a request and returns that of the answer. The rate of recipients does not
