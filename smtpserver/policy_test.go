@@ -167,6 +167,34 @@ func TestTraceHeaders(t *testing.T) {
 	}
 }
 
+// A message that is refused as a whole does not end a session in which others were accepted.
+func TestRefusedBetweenAccepted(t *testing.T) {
+	t.Parallel()
+	second := func() func() error {
+		n := 0
+		return func() error {
+			if n++; n == 2 {
+				return &mtakit.Reject{Response: mtakit.Response{Code: 550, Text: "no"}}
+			}
+			return nil
+		}
+	}
+	data, split := second(), second()
+	for name, policy := range map[string]smtpserver.Policy{
+		"data":  {Data: func(context.Context, *smtpserver.Session, *smtpserver.Mail) error { return data() }},
+		"split": {Split: func(context.Context, *smtpserver.Session, *smtpserver.Mail) ([][]string, error) { return nil, split() }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := start(t, &smtpserver.Server{Policy: policy})
+			out := h.talk(message + message + message + "NOOP\r\nQUIT\r\n")
+			if !strings.Contains(out, "\r\n550 no\r\n") || !strings.Contains(out, "goggles") || len(h.got()) != 2 {
+				t.Errorf("%d messages were delivered, and the client was told %q", len(h.got()), out)
+			}
+		})
+	}
+}
+
 func TestPrependRefusesInjection(t *testing.T) {
 	t.Parallel()
 	h := start(t, &smtpserver.Server{Policy: smtpserver.Policy{Data: func(_ context.Context, _ *smtpserver.Session, m *smtpserver.Mail) error {

@@ -63,6 +63,7 @@ func (m *Mail) Prepend(field string) error {
 func (s *Session) receive(t *text, now time.Time) {
 	ctx, cancel := context.WithDeadline(s.ctx, now.Add(s.opt.DataProcessingTimeout))
 	defer cancel()
+	s.batch = s.batch[:0]
 	s.base = mtakit.Message{Sender: s.sender, To: s.rcpts, Meta: maps.Clone(s.meta)}
 	base := &Mail{Message: &s.base, text: t}
 	t.refs.Add(1)
@@ -182,7 +183,6 @@ func byDomain(to []string) (batches [][]string) {
 
 // build makes the batch.
 func (s *Session) build(ctx context.Context, base *Mail, batches [][]string, now time.Time) error {
-	s.batch = s.batch[:0]
 	passed := false
 	for i, to := range batches {
 		if len(to) == 0 {
