@@ -28,6 +28,8 @@ var (
 	// ErrUnhealthy: storage failed and what was being written may or may not be there. Answer 4xx; the spool refuses
 	// writes until it has reopened and checked itself.
 	ErrUnhealthy = errors.New("mtakit: spool is not accepting messages")
+	// ErrOverloaded: memory is short. Answer 452, try later; what was accepted goes on.
+	ErrOverloaded = errors.New("mtakit: load shedding: memory is short")
 	// ErrClosed: the spool, queue or log has been closed.
 	ErrClosed = errors.New("mtakit: closed")
 )

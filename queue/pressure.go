@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"errors"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -11,13 +10,13 @@ import (
 	"github.com/mtakit/mtakit/internal/pressure"
 )
 
-// ErrOverloaded: memory is short. Answer 452, try later; what was accepted goes on.
-var ErrOverloaded = errors.New("queue: load shedding: memory is short")
+// ErrOverloaded is [mtakit.ErrOverloaded].
+var ErrOverloaded = mtakit.ErrOverloaded
 
-// Overloaded is ErrOverloaded while memory is short, else nil. It costs next to nothing.
+// Overloaded is [mtakit.ErrOverloaded] while memory is short, else nil. It costs next to nothing.
 func (q *Queue) Overloaded() error {
 	if q.memory != nil && q.memory.Status() == pressure.None {
-		return ErrOverloaded
+		return mtakit.ErrOverloaded
 	}
 	return nil
 }

@@ -107,7 +107,7 @@ func TestMemoryPressure(t *testing.T) {
 				} else {
 					want("none", inHand, inHand)
 				}
-				if _, err := mta.TrySubmit(&mtakit.Message{To: []string{"b@d.test"}}, text, tt.durability); !errors.Is(err, queue.ErrOverloaded) {
+				if _, err := mta.TrySubmit(&mtakit.Message{To: []string{"b@d.test"}}, text, tt.durability); !errors.Is(err, mtakit.ErrOverloaded) {
 					t.Errorf("a new message: %v", err)
 				}
 				mta.Run(5 * time.Minute)

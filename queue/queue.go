@@ -468,8 +468,8 @@ func (q *Queue) enumerate(ctx context.Context, s *sched, e mtakit.Entry) {
 // fills in Queue and Size, and ID where that is zero; an ID that is given must be new, and carry a time. A message for the queue named "null" is
 // accepted and forgotten. Submit may wait for room in the event log and for the spool.
 //
-// Errors wrap what Spool.Store returns, ErrClosed after the end of Run's context, a failure of Policy.Settings (errors.Is with mtakit's errors tells
-// them apart), or the end of ctx.
+// Errors wrap what Spool.Store returns, mtakit.ErrOverloaded, mtakit.ErrClosed after the end of Run's context, a failure of Policy.Settings, a
+// *mtakit.BadMetaError, or the end of ctx.
 func (q *Queue) Submit(ctx context.Context, batch []mtakit.Submission, d mtakit.Durability) error {
 	return q.receive(ctx, batch, d, mtakit.Reception)
 }

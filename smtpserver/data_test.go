@@ -223,6 +223,7 @@ func TestDeliverErrors(t *testing.T) {
 	}{
 		{"full", fmt.Errorf("/var/spool: %w", mtakit.ErrSpoolFull), "452 4.3.1 mx.test disk is too full. Try later"},
 		{"unhealthy", fmt.Errorf("/var/spool: %w", mtakit.ErrUnhealthy), "421 4.3.2 mx.test the spool is not accepting writes. Try later"},
+		{"overloaded", mtakit.ErrOverloaded, "452 4.3.1 mx.test load shedding. Try later"},
 		{"closed", mtakit.ErrClosed, "421 4.3.2 mx.test shutting down"},
 		{"other", errors.New("/var/spool: no"), "421 4.3.0 mx.test technical difficulties"},
 		{"reject", &mtakit.Reject{Response: mtakit.Response{Code: 550, Text: "no"}}, "550 no"},
@@ -246,7 +247,7 @@ func TestAdmit(t *testing.T) {
 	}{
 		{mtakit.ErrSpoolFull, "421 4.3.2 mx.test disk is too full. Try later", "452 4.3.1 mx.test disk is too full. Try later"},
 		{mtakit.ErrUnhealthy, "421 4.3.2 mx.test the spool is not accepting writes. Try later", "421 4.3.2 mx.test the spool is not accepting writes. Try later"},
-		{smtpserver.ErrOverloaded, "421 4.3.2 mx.test load shedding. Try later", "452 4.3.1 mx.test load shedding. Try later"},
+		{mtakit.ErrOverloaded, "421 4.3.2 mx.test load shedding. Try later", "452 4.3.1 mx.test load shedding. Try later"},
 		{smtpserver.ErrStarting, "421 4.3.2 mx.test waiting for spool startup. Try again soon!", "421 4.3.2 mx.test waiting for spool startup. Try again soon!"},
 		{errors.New("/secret"), "421 4.3.0 mx.test technical difficulties", "421 4.3.0 mx.test technical difficulties"},
 	} {

@@ -73,13 +73,8 @@ const (
 	ARFReport        // a feedback report (RFC 5965)
 )
 
-// Errors that [Server.Admit] may return, beside mtakit.ErrSpoolFull, mtakit.ErrUnhealthy and *mtakit.Reject.
-var (
-	// ErrOverloaded: memory or another resource is short.
-	ErrOverloaded = errors.New("smtpserver: load shedding")
-	// ErrStarting: the spool has not been read so far that messages can be taken.
-	ErrStarting = errors.New("smtpserver: waiting for spool startup")
-)
+// ErrStarting is for [Server.Admit]: the spool has not been read so far that messages can be taken.
+var ErrStarting = errors.New("smtpserver: waiting for spool startup")
 
 // verdict is the reply that err asks for, if it is one of the errors policy may answer with.
 func verdict(err error) (r mtakit.Response, hangup, ok bool) {

@@ -16,8 +16,8 @@ import (
 
 // Deliver takes messages that were received, all or none. A nil error means that they are as safe as d asks for, and that they and their
 // bodies belong to the callee, which closes the bodies; batch itself is the caller's again. After an error everything is still the
-// caller's. mtakit.ErrSpoolFull, ErrUnhealthy and ErrClosed are told to the client without details, a *mtakit.Reject as it is, the end
-// of ctx as a time-out, all else as technical difficulties. The Submit method of a queue.Queue is one.
+// caller's. mtakit.ErrSpoolFull, ErrUnhealthy, ErrOverloaded and ErrClosed are told to the client without details, a *mtakit.Reject as it
+// is, the end of ctx as a time-out, all else as technical difficulties. The Submit method of a queue.Queue is one.
 type Deliver func(ctx context.Context, batch []mtakit.Submission, d mtakit.Durability) error
 
 // Mail is a message on its way in, as callbacks see and change it; it is valid until they return. The fields of Message may be

@@ -149,7 +149,7 @@ func gateFor(err error) (g gate, ok bool) {
 		return gate{" disk is too full. Try later", true}, true
 	case errors.Is(err, mtakit.ErrUnhealthy):
 		return gate{" the spool is not accepting writes. Try later", true}, true
-	case errors.Is(err, ErrOverloaded):
+	case errors.Is(err, mtakit.ErrOverloaded):
 		return gate{" load shedding. Try later", true}, true
 	case errors.Is(err, ErrStarting):
 		return gate{" waiting for spool startup. Try again soon!", false}, true
@@ -166,7 +166,7 @@ func (s *Session) refuseFor(err error) {
 	switch {
 	case !ok:
 		s.refuse(err)
-	case errors.Is(err, mtakit.ErrSpoolFull), errors.Is(err, ErrOverloaded):
+	case errors.Is(err, mtakit.ErrSpoolFull), errors.Is(err, mtakit.ErrOverloaded):
 		s.reply(452, enhanced{4, 3, 1}, s.opt.Hostname, g.text)
 	default:
 		s.reply(421, enhanced{4, 3, 2}, s.opt.Hostname, g.text)

@@ -28,8 +28,8 @@ type Server struct {
 	// Auth checks passwords for AUTH PLAIN and AUTH LOGIN, which are there under TLS only. Nil: there is no AUTH. To authenticate does not by itself
 	// allow to relay; Policy.ListenerDomain or Policy.Options may say so.
 	Auth mtakit.Authenticator
-	// Admit is asked for each connection and each MAIL whether there is room: nil, mtakit.ErrSpoolFull, mtakit.ErrUnhealthy,
-	// ErrOverloaded, ErrStarting or a *mtakit.Reject. It is called concurrently and must not block.
+	// Admit is asked for each connection and each MAIL whether there is room: nil, or what wraps mtakit.ErrSpoolFull, mtakit.ErrUnhealthy,
+	// mtakit.ErrOverloaded, ErrStarting or a *mtakit.Reject. It is called concurrently and must not block.
 	Admit func() error
 	// Durability is what is asked of Deliver. Default Durable.
 	Durability mtakit.Durability

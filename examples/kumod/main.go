@@ -96,19 +96,11 @@ func serve(ctx context.Context, f *flags, logs *logfilter.Filter, ready func(a a
 		return nil
 	}
 	srv := &smtpserver.Server{
-		Deliver: deliverTo(q), IDs: ids, NodeID: node, Record: records, Log: logs.Logger("smtp"), Auth: data.auth(),
+		Deliver: q.Submit, IDs: ids, NodeID: node, Record: records, Log: logs.Logger("smtp"), Auth: data.auth(),
 		Options: smtpserver.Options{Hostname: f.Hostname, RelayHosts: f.RelayFrom, TLS: data.tls},
 		Policy:  smtpserver.Policy{Received: data.received},
 		Trace:   smtpserver.TraceTo(&inbound),
-		Admit: func() error {
-			switch err := cmp.Or(store.Err(), logFull()); {
-			case err != nil:
-				return err
-			case q.Overloaded() != nil:
-				return smtpserver.ErrOverloaded
-			}
-			return nil
-		},
+		Admit:   func() error { return cmp.Or(store.Err(), logFull(), q.Overloaded()) },
 	}
 	answers, err := answerfile.Open(filepath.Join(f.Data, "answers"), answerfile.Options{Log: logs.Logger("http")})
 	if err != nil {
@@ -231,15 +223,4 @@ func collectors(parts ...any) (c []mtakit.Collector) {
 		}
 	}
 	return c
-}
-
-// deliverTo is q.Submit for a server, with words of its own for a lack of memory.
-func deliverTo(q *queue.Queue) func(context.Context, []mtakit.Submission, mtakit.Durability) error {
-	return func(ctx context.Context, batch []mtakit.Submission, d mtakit.Durability) error {
-		err := q.Submit(ctx, batch, d)
-		if errors.Is(err, queue.ErrOverloaded) {
-			err = fmt.Errorf("%w: %w", smtpserver.ErrOverloaded, err)
-		}
-		return err
-	}
 }
