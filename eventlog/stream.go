@@ -2,7 +2,6 @@ package eventlog
 
 import (
 	"bytes"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/mtakit/mtakit/internal/uuid"
 	"github.com/mtakit/mtakit/internal/vfs"
 )
 
@@ -161,7 +161,7 @@ func (d *directory) recover(l *Log) error {
 			s.id, s.seq, ok = s.goOn(old, st)
 		}
 		if !ok {
-			s.id, s.seq = newUUID(), 0
+			s.id, s.seq = uuid.New(), 0
 		}
 		s.last = s.seq
 		s.mark = mark{Seq: s.seq}
@@ -245,12 +245,4 @@ func bootID() string {
 		return ""
 	}
 	return strings.TrimSpace(string(b))
-}
-
-// newUUID is a random UUID (RFC 9562, 5.4).
-func newUUID() string {
-	var u [16]byte
-	rand.Read(u[:])
-	u[6], u[8] = u[6]&0x0f|0x40, u[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/mtakit/mtakit"
+	"github.com/mtakit/mtakit/internal/uuid"
 )
 
 // progress is what a session is doing, for the watchdog and for those who look.
@@ -100,7 +101,7 @@ func (p *progress) look() status {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.own == "" {
-		p.own = newUUID()
+		p.own = uuid.New()
 	}
 	st := p.status
 	if st.id == "" {

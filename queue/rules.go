@@ -2,7 +2,6 @@ package queue
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mtakit/mtakit"
+	"github.com/mtakit/mtakit/internal/uuid"
 )
 
 // Match says which scheduled queues a rule is for. With QueueNames it is those alone; otherwise each field that is not nil must be the
@@ -167,7 +167,7 @@ func (r *rules) clear(s *sched) bool {
 // add puts a rule in force; one with the same match is replaced.
 func (r *rules) add(list *[]*Rule, rule *Rule) *Rule {
 	now := r.q.now()
-	rule.ID, rule.names = newUUID(), rule.Match.names()
+	rule.ID, rule.names = uuid.New(), rule.Match.names()
 	if rule.Expires.IsZero() {
 		rule.Expires = now.Add(defaultRuleLife)
 	}
@@ -266,7 +266,7 @@ func (q *Queue) SuspendReady(name, reason string, expires time.Time) *ReadyRule 
 	if expires.IsZero() {
 		expires = now.Add(defaultRuleLife)
 	}
-	rule := &ReadyRule{ID: newUUID(), Name: name, Reason: reason, Expires: expires}
+	rule := &ReadyRule{ID: uuid.New(), Name: name, Reason: reason, Expires: expires}
 	q.rules.mu.Lock()
 	q.rules.ready[name] = rule
 	q.rules.changed()
@@ -401,12 +401,4 @@ func (q *Queue) adminBounce(ctx context.Context, it *item, from owner, rule *Rul
 	}
 	rule.count(it.sched.name().String())
 	q.finish(it, from)
-}
-
-// newUUID is a random UUID, version 4.
-func newUUID() string {
-	var b [16]byte
-	rand.Read(b[:])
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/mtakit/mtakit"
+	"github.com/mtakit/mtakit/internal/uuid"
 )
 
 // A rule keeps only those queues from the short way that it is for.
@@ -65,7 +66,7 @@ func BenchmarkRulesClear(b *testing.B) {
 	q.rules.q = q
 	s := newShard(q).schedFor(mtakit.QueueName{Domain: "a.test"})
 	for range 1000 {
-		q.rules.add(&q.rules.suspend, &Rule{Match: Match{QueueNames: []string{newUUID()}}})
+		q.rules.add(&q.rules.suspend, &Rule{Match: Match{QueueNames: []string{uuid.New()}}})
 	}
 	b.ReportAllocs()
 	for b.Loop() {

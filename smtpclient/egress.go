@@ -3,7 +3,6 @@ package smtpclient
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"github.com/mtakit/mtakit"
+	"github.com/mtakit/mtakit/internal/uuid"
 )
 
 // Egress is [mtakit.Egress] over SMTP and LMTP. The zero value works. Its exported fields must not be changed once it is in use; it
@@ -79,7 +79,7 @@ func (e *Egress) Connect(ctx context.Context, p *mtakit.Path) (mtakit.Session, e
 		p = &q
 	}
 	s := &session{e: e, path: p}
-	s.info.ID = newUUID()
+	s.info.ID = uuid.New()
 	s.watch()
 	plan, failed, err := e.plan(ctx, p)
 	for _, ferr := range failed {
@@ -150,12 +150,4 @@ func (e *Egress) isBroken(p *mtakit.Path) bool {
 	defer e.mu.Unlock()
 	until, ok := e.brokenTLS[p.Name]
 	return ok && time.Now().Before(until)
-}
-
-// newUUID is a random UUID (RFC 9562, 5.4).
-func newUUID() string {
-	var b [16]byte
-	rand.Read(b[:]) // it never fails
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/mtakit/mtakit"
+	"github.com/mtakit/mtakit/internal/uuid"
 )
 
 // Session is a connection to a client. Its methods are for the callbacks that get it, while they run.
@@ -66,8 +67,7 @@ type Session struct {
 // ID is a UUID that names the session in records and in the log.
 func (s *Session) ID() string {
 	if s.idStr == "" {
-		h := s.id.String()
-		s.idStr = h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
+		s.idStr = uuid.String(s.id)
 	}
 	return s.idStr
 }

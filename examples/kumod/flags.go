@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -22,6 +21,7 @@ import (
 
 	"github.com/mtakit/mtakit"
 	"github.com/mtakit/mtakit/authfile"
+	"github.com/mtakit/mtakit/internal/uuid"
 	"github.com/mtakit/mtakit/queue/httpapi/logfilter"
 	"github.com/mtakit/mtakit/smtpclient/route"
 	"github.com/mtakit/mtakit/smtpserver"
@@ -242,10 +242,7 @@ func nodeID(dir string) (string, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
-	var u [16]byte
-	rand.Read(u[:])
-	u[6], u[8] = u[6]&0x0f|0x40, u[8]&0x3f|0x80
-	id := fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])
+	id := uuid.New()
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}

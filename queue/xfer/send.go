@@ -3,7 +3,6 @@ package xfer
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
@@ -16,6 +15,7 @@ import (
 	"sync"
 
 	"github.com/mtakit/mtakit"
+	"github.com/mtakit/mtakit/internal/uuid"
 )
 
 // injectPath is where a node takes messages.
@@ -38,7 +38,7 @@ func (n *Node) Connect(ctx context.Context, p *mtakit.Path) (mtakit.Session, err
 			Text: mtakit.Internal + err.Error()}}
 	}
 	u.Path, u.RawPath = injectPath, ""
-	s := &session{node: n, url: u, path: p, info: mtakit.SessionInfo{ID: uuid(), PeerName: u.Hostname()}}
+	s := &session{node: n, url: u, path: p, info: mtakit.SessionInfo{ID: uuid.New(), PeerName: u.Hostname()}}
 	s.transport = &http.Transport{
 		DialContext: s.take, DialTLSContext: s.take, MaxConnsPerHost: 1, DisableCompression: true, MaxResponseHeaderBytes: answerMax,
 	}
@@ -198,12 +198,4 @@ func (s *session) Close() error {
 	}
 	s.transport.CloseIdleConnections()
 	return nil
-}
-
-// uuid is a random UUID, version 4.
-func uuid() string {
-	var b [16]byte
-	rand.Read(b[:])
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
