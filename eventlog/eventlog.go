@@ -2,7 +2,7 @@
 // time, read-only once complete. [Log] writes them, [Tailer] follows them.
 //
 //	log, err := eventlog.Open(eventlog.Config{Dir: "logs", Headers: []string{"Subject"}})
-//	q, err := queue.New(queue.Config{Recorder: log /* … */})
+//	q, err := queue.New(queue.Config{Record: log /* … */})
 //	…
 //	err = log.Close() // when nothing records any more
 //
