@@ -10,6 +10,7 @@ import (
 // Rebind is an order to give the messages that wait in some queues new metadata, and with them perhaps another queue.
 type Rebind struct {
 	Match  Match
+	Except mtakit.QueueName // a queue that is left alone although it matches: its messages are where they should be; the zero value is none
 	Reason string
 	Data   map[string]string // metadata to set
 	// Ask leaves it to Policy.Rebind what to change; Data is for it.
@@ -30,7 +31,7 @@ var errNoRebind = errors.New("Policy.Rebind is not set")
 // Rebind carries out the order in the background, for every message that waits now, for its time or for a rate; those in sessions, and unless InReady in
 // ready queues, go on. What stays in its queue is due within a minute, unless Change says otherwise.
 func (q *Queue) Rebind(r Rebind) {
-	q.sweep(&sweep{match: r.Match, shut: true, ready: r.InReady, writers: writers, do: func(ctx context.Context, it *item) { q.rebind(ctx, it, &r) }})
+	q.sweep(&sweep{match: r.Match, except: r.Except, shut: true, ready: r.InReady, writers: writers, do: func(ctx context.Context, it *item) { q.rebind(ctx, it, &r) }})
 }
 
 func (q *Queue) rebind(ctx context.Context, it *item, r *Rebind) {

@@ -3,6 +3,7 @@ package queue_test
 import (
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -91,6 +92,33 @@ func TestRebindInReady(t *testing.T) {
 			if stayed := len(mta.Peer("a.test").Received()); stayed+moved != 200 {
 				t.Errorf("%d stayed and %d moved", stayed, moved)
 			}
+		})
+	}
+}
+
+// A queue that is excepted is not looked into, however the order names the others.
+func TestRebindExcept(t *testing.T) {
+	t.Parallel()
+	for _, match := range []queue.Match{{}, {QueueNames: []string{"a.test", "b.test"}}} {
+		synctest.Test(t, func(t *testing.T) {
+			mta := queuetest.New(t, queuetest.Options{})
+			for _, to := range []string{"u@a.test", "u@b.test"} {
+				mta.Submit(&mtakit.Message{To: []string{to}, Due: time.Now().Add(time.Hour)}, "")
+			}
+			mta.Settle()
+			var asked atomic.Int32
+			mta.Queue.Rebind(queue.Rebind{Match: match, Except: mtakit.QueueName{Domain: "b.test"}, Change: func(m *mtakit.Message) error {
+				asked.Add(1)
+				if m.To[0] != "u@a.test" {
+					t.Errorf("asked about the message to %s", m.To)
+				}
+				return nil
+			}})
+			mta.Settle()
+			if n := asked.Load(); n != 1 {
+				t.Errorf("asked %d times, want once", n)
+			}
+			mta.Drain(2 * time.Hour)
 		})
 	}
 }

@@ -5,12 +5,14 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/mtakit/mtakit"
 	"github.com/mtakit/mtakit/internal/wheel"
 )
 
 // sweep is the way of an order through what waits.
 type sweep struct {
 	match   Match
+	except  mtakit.QueueName             // which is passed over
 	over    func() bool                  // that the order has ended meanwhile; nil is never
 	do      func(context.Context, *item) // has each message of the matching queues, as if by a promotion
 	shut    bool                         // ready queues that are shut, too
@@ -103,11 +105,12 @@ func (w *sweep) each(all []*item, fn func(*item)) {
 }
 
 func (w *sweep) matches(s *sched) bool {
+	name := s.name()
 	if w.names != nil {
 		_, ok := w.names[s.ref.String()]
-		return ok
+		return ok && name != w.except
 	}
-	return w.match.Matches(s.name())
+	return w.match.Matches(name) && name != w.except
 }
 
 // sweep goes through one shard. What do puts back, perhaps into another queue that matches as well, is not shown again.

@@ -79,10 +79,14 @@ type Order struct {
 // Start has the messages that wait in the queues that match go to the target: those that wait now, once. It returns before that is done. What is in a ready
 // queue or a session goes on; if it fails there it waits as before. Each message gets the record AdminRebind. Errors wrap ErrBadTarget.
 func (n *Node) Start(o Order) error {
-	if _, err := QueueName(o.Target); err != nil {
+	to, err := QueueName(o.Target)
+	if err != nil {
 		return err
 	}
-	n.cfg.Queue.Rebind(queue.Rebind{Match: o.Match, Reason: o.Reason, Change: func(m *mtakit.Message) error { return Redirect(m, o.Target) }})
+	n.cfg.Queue.Rebind(queue.Rebind{
+		Match: o.Match, Except: to, Reason: o.Reason,
+		Change: func(m *mtakit.Message) error { return Redirect(m, o.Target) },
+	})
 	return nil
 }
 
