@@ -69,3 +69,7 @@ func (q *QueueName) UnmarshalText(b []byte) error {
 
 // NullQueue at reception means: accept, record the reception, keep nothing.
 const NullQueue = "null"
+
+// DeferredInjectQueue is the queue of messages that reception has accepted without asking policy about them: the engine asks in its place, and moves
+// them to their queues.
+const DeferredInjectQueue = "deferred_smtp_inject.kumomta.internal"

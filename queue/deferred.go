@@ -7,23 +7,20 @@ import (
 	"github.com/mtakit/mtakit"
 )
 
-// DeferredInjectQueue is the name of the queue for messages that reception has accepted without calling for policy.
-const DeferredInjectQueue = "deferred_smtp_inject.kumomta.internal"
-
 // GeneratorQueue is the name of the queue for requests over HTTP whose messages are generated later. What it holds is "sent" by an Egress for the protocol
 // httpinject.
 const GeneratorQueue = "generator.kumomta.internal"
 
 var generator = mtakit.QueueName{Domain: GeneratorQueue}
 
-var deferredInject = mtakit.QueueName{Domain: DeferredInjectQueue}
+var deferredInject = mtakit.QueueName{Domain: mtakit.DeferredInjectQueue}
 
 // injectDeferred does for a message what reception has put off, and moves it to its queue.
 func (q *Queue) injectDeferred(ctx context.Context, it *item) {
 	if q.load(ctx, it, ownedByPromotion) == nil {
 		return
 	}
-	site := recordOpts{site: "unspecified->" + DeferredInjectQueue + "@defersmtpinject"}
+	site := recordOpts{site: "unspecified->" + mtakit.DeferredInjectQueue + "@defersmtpinject"}
 	was := it.m
 	_, err := q.consult(ctx, it, "DeferredInject", func(ctx context.Context, m *mtakit.Message) error {
 		delete(m.Meta, mtakit.MetaQueue)

@@ -242,7 +242,7 @@ func TestExplainHolds(t *testing.T) {
 			mta.Inject("a@x.test", "b@d.test", "x\r\n")
 			mta.Run(20 * time.Minute)
 		}},
-		{name: "deferred injection leaves by no source", want: queue.DeferredInjectQueue + " by - in 0s: ", queue: queue.DeferredInjectQueue, do: func(*queuetest.MTA) {}},
+		{name: "deferred injection leaves by no source", want: mtakit.DeferredInjectQueue + " by - in 0s: ", queue: mtakit.DeferredInjectQueue, do: func(*queuetest.MTA) {}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -218,12 +218,12 @@ func TestDeferredInject(t *testing.T) {
 			},
 		}})
 		inject := func() {
-			mta.Submit(&mtakit.Message{To: []string{"b@d.test"}, Meta: map[string]any{mtakit.MetaQueue: queue.DeferredInjectQueue}}, "x\r\n")
+			mta.Submit(&mtakit.Message{To: []string{"b@d.test"}, Meta: map[string]any{mtakit.MetaQueue: mtakit.DeferredInjectQueue}}, "x\r\n")
 			mta.Settle()
 		}
 		inject()
 		mta.WantRecords("Reception", "DeferredInjectionRebind", "Delivery")
-		if r := mta.Records(); r[0].Queue.Domain != queue.DeferredInjectQueue || r[2].Queue.String() != "late@d.test" {
+		if r := mta.Records(); r[0].Queue.Domain != mtakit.DeferredInjectQueue || r[2].Queue.String() != "late@d.test" {
 			t.Errorf("%s", mta.Log())
 		}
 		say(errors.New("no database"))

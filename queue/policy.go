@@ -43,7 +43,7 @@ type Policy struct {
 	Rewrite func(ctx context.Context, q mtakit.QueueName, r mtakit.Response) int
 	// Rebind is asked, for a Rebind order that says so, what to change of a message; data is the order's.
 	Rebind func(ctx context.Context, m *mtakit.Message, data map[string]string) error
-	// DeferredInject is asked for a message of the queue named by DeferredInjectQueue, which reception has accepted without looking at it: it does what
+	// DeferredInject is asked for a message of the queue named by mtakit.DeferredInjectQueue, which reception has accepted without looking at it: it does what
 	// reception would have done, and sets the metadata that its queue follows from. *mtakit.Reject with a 5xx bounces the message, any other
 	// error has it tried again later. Nil: it goes to its queue as it is.
 	DeferredInject func(ctx context.Context, m *mtakit.Message) error

@@ -81,7 +81,7 @@ func TestBadCallbacks(t *testing.T) {
 					armed.Store(true)
 					meta := map[string]any{}
 					if hook == "DeferredInject" {
-						meta[mtakit.MetaQueue] = queue.DeferredInjectQueue
+						meta[mtakit.MetaQueue] = mtakit.DeferredInjectQueue
 					}
 					m := func() *mtakit.Message {
 						return &mtakit.Message{Sender: "a@x.test", To: []string{"b@d.test"}, Meta: meta}

@@ -32,8 +32,8 @@ type Options struct {
 	InvalidLineEndings       LineEndings // default Deny
 
 	DeferredSpool *bool // accept as Volatile: a crash loses what was not yet delivered
-	// DeferredQueue skips Policy.Received and puts the message into the queue named [DeferredQueue], whose delivery has to call
-	// for it: reception becomes as fast as it can be.
+	// DeferredQueue skips Policy.Received and puts the message into [mtakit.DeferredInjectQueue], where queue.Policy.DeferredInject does what
+	// Received would have done: reception becomes as fast as it can be.
 	DeferredQueue *bool
 	AllowXCLIENT  *bool // default false
 	// RequireProxyProtocol makes the PROXY header of HAProxy (1 or 2) a must; see [Server.ProxyFrom]. It is looked at before
@@ -80,9 +80,6 @@ type TraceHeaders struct {
 	HeaderName   string   // of the supplemental field; "" is X-KumoRef
 	IncludeMeta  []string // names of metadata in the supplemental field; null where unset
 }
-
-// DeferredQueue is the name of the queue for messages of [Options.DeferredQueue].
-const DeferredQueue = "deferred_smtp_inject.kumomta.internal"
 
 var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32"), netip.MustParsePrefix("::1/128")}
 

@@ -444,7 +444,7 @@ func TestDeferred(t *testing.T) {
 		},
 	})
 	h.talk(message + "QUIT\r\n")
-	if got != mtakit.Volatile || queue != smtpserver.DeferredQueue {
+	if got != mtakit.Volatile || queue != mtakit.DeferredInjectQueue {
 		t.Errorf("durability %s, queue %q", got, queue)
 	}
 }

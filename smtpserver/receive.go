@@ -228,7 +228,7 @@ func (s *Session) finish(ctx context.Context, in *inbound, base *Mail, now time.
 		m.head = s.head
 	}
 	if on(s.opt.DeferredQueue) {
-		in.Meta[mtakit.MetaQueue] = DeferredQueue
+		in.Meta[mtakit.MetaQueue] = mtakit.DeferredInjectQueue
 	} else if p.Received != nil {
 		err := ask(s, ctx, "smtp_server_message_received", func(ctx context.Context) error { return p.Received(ctx, s, m) })
 		if d, ok := errors.AsType[*mtakit.Delay](err); ok {
