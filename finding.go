@@ -1,7 +1,6 @@
 package mtakit
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 )
@@ -37,19 +36,6 @@ const (
 
 func (l Level) String() string {
 	return [...]string{"ignore", "warning", "error"}[min(l, LevelError)]
-}
-
-// ParseLevel reads ignore, warn, warning or error, in any case.
-func ParseLevel(s string) (Level, error) {
-	switch strings.ToLower(s) {
-	case "ignore":
-		return LevelIgnore, nil
-	case "warn", "warning":
-		return LevelWarn, nil
-	case "error":
-		return LevelError, nil
-	}
-	return LevelIgnore, fmt.Errorf("expected one of ignore, warn or error, got %q", s)
 }
 
 // Finding is what a check of a data file found.

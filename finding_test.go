@@ -20,12 +20,4 @@ func TestFindings(t *testing.T) {
 	if want := "a.toml:3:7: bad\na.toml:3:7: bad"; err == nil || err.Error() != want {
 		t.Errorf("Err() = %v, want %s", err, want)
 	}
-	for _, l := range []mtakit.Level{mtakit.LevelIgnore, mtakit.LevelWarn, mtakit.LevelError} {
-		if got, err := mtakit.ParseLevel(l.String()); got != l || err != nil {
-			t.Errorf("ParseLevel(%s) = %v, %v", l, got, err)
-		}
-	}
-	if _, err := mtakit.ParseLevel("loud"); err == nil {
-		t.Error("ParseLevel(loud) is no error")
-	}
 }

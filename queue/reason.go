@@ -1,36 +1,33 @@
 package queue
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Reasons is an ordered list of why a message is where it is. It is printed in Delayed records.
 type Reasons []Reason
 
-// Reason is one of the values below.
+// Reason is one of the values below, or the Reason of an mtakit.PathError.
 type Reason string
 
 // Reasons for which a message enters a scheduled queue.
 const (
-	Received                           Reason = "Received"
-	Enumerated                         Reason = "Enumerated"
-	ScheduledForLater                  Reason = "ScheduledForLater"
-	ReadyQueueWasSuspended             Reason = "ReadyQueueWasSuspended"
-	MessageRateThrottle                Reason = "MessageRateThrottle"
-	ThrottledByReadyCallback           Reason = "ThrottledByThrottleInsertReadyQueue"
-	ReadyQueueWasFull                  Reason = "ReadyQueueWasFull"
-	FailedToInsertIntoReadyQueue       Reason = "FailedToInsertIntoReadyQueue"
-	GetQueueNameFailed                 Reason = "MessageGetQueueNameFailed"
-	AdminRebind                        Reason = "AdminRebind"
-	DueTimeWasReached                  Reason = "DueTimeWasReached"
-	MaxReadyWasReduced                 Reason = "MaxReadyWasReducedByConfigUpdate"
-	ReadyQueueWasDelayedDueToLowMemory Reason = "ReadyQueueWasDelayedDueToLowMemory"
-	TooManyConnectionFailures          Reason = "TooManyConnectionFailures"
-	TooManyRecipients                  Reason = "TooManyRecipients"
-	ConnectionRateThrottle             Reason = "ConnectionRateThrottle"
-	LoggedTransientFailure             Reason = "LoggedTransientFailure"
-	DispatcherDrop                     Reason = "DispatcherDrop"
-	PeerClosedConnection               Reason = "PeerClosedConnection"
-	SpoolUnhealthy                     Reason = "SpoolUnhealthy"
-	SourceIsUnhealthy                  Reason = "SourceIsUnhealthyAndSuspended"
+	Received                     Reason = "Received"
+	Enumerated                   Reason = "Enumerated"
+	ScheduledForLater            Reason = "ScheduledForLater"
+	MessageRateThrottle          Reason = "MessageRateThrottle"
+	ThrottledByReadyCallback     Reason = "ThrottledByThrottleInsertReadyQueue"
+	FailedToInsertIntoReadyQueue Reason = "FailedToInsertIntoReadyQueue"
+	GetQueueNameFailed           Reason = "MessageGetQueueNameFailed"
+	AdminRebind                  Reason = "AdminRebind"
+	DueTimeWasReached            Reason = "DueTimeWasReached"
+	TooManyConnectionFailures    Reason = "TooManyConnectionFailures"
+	TooManyRecipients            Reason = "TooManyRecipients"
+	ConnectionRateThrottle       Reason = "ConnectionRateThrottle"
+	LoggedTransientFailure       Reason = "LoggedTransientFailure"
+	DispatcherDrop               Reason = "DispatcherDrop"
+	SpoolUnhealthy               Reason = "SpoolUnhealthy"
 )
 
 // with appends a reason, unless it is the last one already.
@@ -43,14 +40,7 @@ func (r Reasons) with(more ...Reason) Reasons {
 	return r
 }
 
-func (r Reasons) has(x Reason) bool {
-	for _, y := range r {
-		if x == y {
-			return true
-		}
-	}
-	return false
-}
+func (r Reasons) has(x Reason) bool { return slices.Contains(r, x) }
 
 // String lists the reasons, separated by commas.
 func (r Reasons) String() string {

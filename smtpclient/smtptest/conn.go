@@ -103,7 +103,7 @@ func (c *serverConn) answer(verb, line, def string) (code int) {
 		c.raw.Close()
 		c.done = true
 	}
-	if r.close || code == 421 && !r.keep {
+	if r.close || code == 421 {
 		c.done = true
 	}
 	return code
@@ -254,7 +254,9 @@ func (c *serverConn) data() {
 	lmtp := c.peer.lmtp
 	c.peer.mu.Unlock()
 	if !lmtp {
-		c.peer.received(m, c.answer(".", m.From, "250 2.0.0 taken")/100 == 2)
+		if c.answer(".", m.From, "250 2.0.0 taken")/100 == 2 {
+			c.peer.received(m)
+		}
 		return
 	}
 	all := m.To
@@ -264,7 +266,9 @@ func (c *serverConn) data() {
 			m.To = append(m.To, to)
 		}
 	}
-	c.peer.received(m, len(m.To) > 0)
+	if len(m.To) > 0 {
+		c.peer.received(m)
+	}
 }
 
 // path takes "FROM:<a@b> SIZE=1" apart.

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// Message is what a [Peer] has accepted, or refused at its end.
+// Message is what a [Peer] has accepted.
 type Message struct {
 	Hello  string // what the client called itself
 	From   string // without <>
@@ -46,7 +46,6 @@ type Peer struct {
 	rules      []*Rule
 	conns      map[net.Conn]struct{}
 	messages   []Message
-	refused    []Message
 	commands   []string
 	stats      Stats
 }
@@ -158,13 +157,6 @@ func (p *Peer) Messages() []Message {
 	return slices.Clone(p.messages)
 }
 
-// Refused lists the messages that were refused after their end.
-func (p *Peer) Refused() []Message {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return slices.Clone(p.refused)
-}
-
 // Wait returns once n messages were accepted, or with the error of ctx.
 func (p *Peer) Wait(ctx context.Context, n int) error {
 	return p.until(ctx, func() bool { return len(p.messages) >= n })
@@ -232,13 +224,9 @@ func (p *Peer) command(line []byte) {
 	p.commands = append(p.commands, string(bytes.TrimRight(line, "\r\n")))
 }
 
-func (p *Peer) received(m Message, ok bool) {
+func (p *Peer) received(m Message) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if ok {
-		p.messages = append(p.messages, m)
-	} else {
-		p.refused = append(p.refused, m)
-	}
+	p.messages = append(p.messages, m)
 	p.notify()
 }

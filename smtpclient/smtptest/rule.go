@@ -19,7 +19,6 @@ type Rule struct {
 	raw   bool
 	mute  bool
 	close bool
-	keep  bool
 	then  func(net.Conn)
 }
 
@@ -65,9 +64,6 @@ func (r *Rule) Mute() *Rule { return r.set(func() { r.mute = true }) }
 
 // Hangup closes the connection after the reply; with [Rule.Mute], instead of it.
 func (r *Rule) Hangup() *Rule { return r.set(func() { r.close = true }) }
-
-// KeepOpen lets the connection live after a 421.
-func (r *Rule) KeepOpen() *Rule { return r.set(func() { r.keep = true }) }
 
 // Then hands the connection, as it is on the wire, to f after the reply, and closes it when f returns.
 func (r *Rule) Then(f func(net.Conn)) *Rule { return r.set(func() { r.then = f }) }
