@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -100,7 +101,7 @@ func run(args []string, out, stderr *os.File) int {
 // run is "kumod run".
 func (f *flags) run(ctx context.Context, stderr io.Writer, ready func(addrs)) int {
 	if err := f.complete(); err != nil {
-		fmt.Fprintln(stderr, "kumod:", err)
+		fmt.Fprintln(stderr, "kumod:", strings.ReplaceAll(err.Error(), "\n", "; "))
 		return 2
 	}
 	logs, err := f.logs(stderr)
@@ -157,7 +158,28 @@ func (f *flags) complete() error {
 	}
 	_, err1 := f.prohibited()
 	_, err2 := f.trusted()
-	return errors.Join(err1, err2)
+	err := errors.Join(err1, err2, listener("--http", f.HTTP))
+	for _, a := range f.SMTP {
+		err = errors.Join(err, listener("--smtp", a))
+	}
+	if f.DNS != "" {
+		if _, e := mtakit.ParseHost(f.DNS); e != nil {
+			err = errors.Join(err, fmt.Errorf("--dns: %w", e))
+		}
+	}
+	return err
+}
+
+// listener checks the value of a flag that is where to listen.
+func listener(flag, addr string) error {
+	_, port, err := net.SplitHostPort(addr)
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", flag, err)
+	}
+	return nil
 }
 
 func (f *flags) prohibited() (mtakit.Prefixes, error) {
