@@ -159,8 +159,7 @@ func (c *console) showJSON(ctx context.Context, method, path string, query url.V
 	if err := json.Indent(&pretty, bytes.TrimSpace(b), "", "  "); err != nil {
 		return fmt.Errorf("the answer to %s %s is not understood: %w", method, path, err)
 	}
-	pretty.WriteByte('\n')
-	_, err = pretty.WriteTo(c.out)
+	_, err = fmt.Fprintln(c.out, printableJSON(pretty.String()))
 	return err
 }
 
