@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,7 +24,7 @@ type sites struct {
 
 // site is where mail for a domain goes.
 type site struct {
-	name     string // of the MX hosts, or the domain where there are none
+	name     string // of the hosts, or the domain where there are none
 	provider string // as configured, "" where that is not known
 }
 
@@ -78,11 +79,9 @@ func (l *lookup) site(ctx context.Context, domain string) site {
 			var config struct {
 				Provider string `json:"provider_name"`
 			}
-			json.Unmarshal(p.Config, &config) // what it doesn't have it doesn't tell
-			if p.MX != nil && p.MX.Site != "" {
-				return site{p.MX.Site, config.Provider}
-			}
-			return site{domain, config.Provider}
+			json.Unmarshal(p.Config, &config)      // what it doesn't have it doesn't tell
+			_, name, _ := splitReadyQueue(p.Queue) // as the ready queues of /metrics have it, with MX records or without
+			return site{cmp.Or(name, domain), config.Provider}
 		}
 		if status := (*statusError)(nil); errors.As(err, &status) && status.code == http.StatusNotFound {
 			l.silent.Store(true)

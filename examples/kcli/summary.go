@@ -61,13 +61,14 @@ func (q *queueSummaryCmd) Run(ctx context.Context, c *console) error {
 	}
 	only := ""
 	if q.Domain != "" {
+		wanted := strings.ToLower(q.Domain)
 		domains := slices.SortedFunc(maps.Keys(byDomain), compareNatural)
-		domains = append([]string{q.Domain}, slices.DeleteFunc(domains, func(d string) bool { return d == q.Domain })...)
+		domains = append([]string{wanted}, slices.DeleteFunc(domains, func(d string) bool { return d == wanted })...)
 		found, err := q.resolve(ctx, c, domains)
 		if err != nil {
 			return err
 		}
-		only = found[q.Domain].name
+		only = found[wanted].name
 		for _, d := range domains {
 			if found[d].name == only {
 				for _, count := range byDomain[d] {

@@ -112,6 +112,12 @@ func TestTraceClient(t *testing.T) {
 	if strings.Contains(out, "[A]") || !strings.HasPrefix(out, "[B]       === BeginSession") || code != 0 {
 		t.Errorf("--only-one with a filter ends with %d after\n%s", code, out)
 	}
+	// Names of hosts are the same in any case, and with a dot at the end.
+	b := `{"id":"B","domain":"d.example","mx_host":"mx.d.example."}`
+	_, out, _, code = runTrace(t, false, []string{event(b, `"BeginSession"`, 0), event(b, `"Closed"`, time.Second)}, "trace-smtp-client", "--only-one", "--domain", "D.Example", "--mx-host", "mx.D.example")
+	if !strings.Contains(out, "[B]") || code != 0 {
+		t.Errorf("--only-one with a name in another case ends with %d after\n%s", code, out)
+	}
 	_, out, _, _ = runTrace(t, true, events[4:5], "trace-smtp-client")
 	if !strings.Contains(out, "\x1b[36m <- 250-mx\x1b[0m") {
 		t.Errorf("on a terminal: %q", out)

@@ -84,7 +84,19 @@ func (r *requirement) met(meta map[string]json.RawMessage) bool {
 	if json.Unmarshal(meta[r.key], &v) != nil || len(v) == 0 {
 		return false
 	}
-	return r.values == nil || slices.ContainsFunc(v, func(s string) bool { return slices.Contains(r.values, s) })
+	same := func(a, b string) bool { return a == b }
+	switch r.key {
+	case "domain", "routing_domain", "mx_host":
+		same = sameHost
+	}
+	return r.values == nil || slices.ContainsFunc(v, func(has string) bool {
+		return slices.ContainsFunc(r.values, func(want string) bool { return same(want, has) })
+	})
+}
+
+// sameHost compares names of hosts, which KumoMTA shows with a dot at the end. The daemon's filters do, too.
+func sameHost(a, b string) bool {
+	return strings.EqualFold(strings.TrimSuffix(a, "."), strings.TrimSuffix(b, "."))
 }
 
 // require adds a requirement for the session that is the only one. Filters let pass what doesn't have their key yet, so that the first
