@@ -13,14 +13,14 @@ import (
 
 // deliver sends the message in hand and deals with the answers; false ends the session.
 func (s *session) deliver(ctx context.Context) bool {
-	if !s.rate(ctx, "MessageRateThrottled", MessageRateThrottle, func() (time.Duration, error) { return s.pay(ctx, s.curD) }) {
+	if !s.rate("MessageRateThrottled", MessageRateThrottle, func() (time.Duration, error) { return s.pay(ctx, s.curD) }) {
 		return false
 	}
 	if err := s.extend(ctx); err != nil {
 		s.q.log.Warn("connection lease lost", "ready_queue", s.r.name, "err", err)
 		it := s.cur
 		s.cur = nil
-		s.handBack(ctx, it, s.curD)
+		s.handBack(it, s.curD)
 		return false
 	}
 	s.sent++
@@ -34,55 +34,55 @@ func (s *session) deliver(ctx context.Context) bool {
 		s.r.reached()
 	case s.more:
 		s.more = false
-		s.unpay(ctx, s.nxtD)
+		s.unpay(s.nxtD)
 	case s.nxt != nil:
 		it := s.nxt // nothing of it was accepted: it is as if it had never been taken
 		s.nxt = nil
-		s.handBack(ctx, it, s.nxtD)
+		s.handBack(it, s.nxtD)
 	}
 	if s.progress.isStuck() && err != nil && len(s.curD.Results) == 0 {
 		resp := s.stuckResponse()
 		s.q.record(s.cur, mtakit.Delayed, resp, recordOpts{site: s.r.name, r: s.r, conn: s.conn})
-		s.q.requeue(ctx, s.cur, ownedBySession, requeue{response: resp, reasons: Reasons{DispatcherDrop, LoggedTransientFailure}})
+		s.q.requeue(s.q.deliverCtx, s.cur, ownedBySession, requeue{response: resp, reasons: Reasons{DispatcherDrop, LoggedTransientFailure}})
 		s.cur = nil
 		return false
 	}
 	switch {
 	case err != nil && errors.Is(err, mtakit.ErrNotAttempted):
-		return s.notAttempted(ctx, err)
+		return s.notAttempted(err)
 	case err != nil && ctx.Err() != nil && len(s.curD.Results) == 0:
 		return false // cut by a shutdown or an operator, which is no failure of the message
 	}
 	s.vain, s.curD.paid = 0, false
-	s.settle(ctx, err)
-	return err == nil || s.conn != nil && (s.cur != nil || s.r.len() > 0 && s.again(ctx))
+	s.settle(err)
+	return err == nil || s.conn != nil && (s.cur != nil || s.r.len() > 0 && s.again())
 }
 
 // notAttempted goes on with the message in hand on another connection, or returns it. It costs no attempt, since a peer may close a connection that
 // has been idle at any time; but one that closes a fresh connection each time has failed.
-func (s *session) notAttempted(ctx context.Context, err error) bool {
+func (s *session) notAttempted(err error) bool {
 	used := s.sent > 1
 	if s.vain++; used {
 		s.vain = 0
 	}
 	s.setPhase("AttemptingConnection")
-	if s.vain <= maxVain && s.again(ctx) {
+	if s.vain <= maxVain && s.again() {
 		return true // with the same message
 	}
 	if !used {
-		s.failed(ctx, "failed to send message: "+err.Error())
+		s.failed("failed to send message: " + err.Error())
 		return false
 	}
 	it := s.cur
 	s.cur = nil
-	s.handBack(ctx, it, s.curD)
+	s.handBack(it, s.curD)
 	return false
 }
 
 const maxVain = 16
 
 // again goes on with another host, or the same one, after the connection broke.
-func (s *session) again(ctx context.Context) bool {
+func (s *session) again() bool {
 	if rd, ok := s.conn.(mtakit.Redialer); ok && rd.Redial(s.soft) == nil {
 		s.afresh()
 		s.progress.connected(s.conn.Info())
@@ -94,14 +94,14 @@ func (s *session) again(ctx context.Context) bool {
 
 // settle turns the answers for one batch of recipients into records and decides what becomes of the message: it is done, it goes on in this
 // session, at once or after the one that has been announced, or it goes back. err is what ended the connection, if anything did.
-func (s *session) settle(ctx context.Context, err error) {
+func (s *session) settle(err error) {
 	it, d := s.cur, s.curD
 	d.Results = s.sift(d.Results, len(d.Rcpts))
 	many := s.tooMany(it, d)
 	if s.q.cfg.Policy.Rewrite != nil {
 		for i := range d.Results {
 			if r := &d.Results[i]; !r.Response.OK() && !many[r.Rcpt] {
-				r.Response = s.rewrite(ctx, r.Response)
+				r.Response = s.rewrite(r.Response)
 			}
 		}
 	}
@@ -135,7 +135,7 @@ func (s *session) settle(ctx context.Context, err error) {
 	to := slices.Concat(now, it.m.To[d.todo:], later)
 	it.changed = it.changed || len(to) < len(it.m.To)
 	it.m.To, d.todo = to, len(now)
-	if err != nil && s.r.path.Load().TryNextHostOnTransportError && s.again(ctx) {
+	if err != nil && s.r.path.Load().TryNextHostOnTransportError && s.again() {
 		d.todo, err = len(to), nil
 	}
 	if err == nil && d.todo > 0 {
@@ -163,7 +163,7 @@ func (s *session) settle(ctx context.Context, err error) {
 	if d.first.Code == 0 {
 		d.first, reasons = mtakit.Response{Code: 400, Text: mtakit.Internal + "retrying failed batch"}, Reasons{TooManyRecipients}
 	}
-	s.q.requeue(ctx, it, ownedBySession, requeue{counted: true, reasons: reasons, response: d.first})
+	s.q.requeue(s.q.deliverCtx, it, ownedBySession, requeue{counted: true, reasons: reasons, response: d.first})
 }
 
 // tooMany says of which recipients (by number) the peer only wants to see fewer at a time: they are tried again at once, and their answer is not
@@ -202,9 +202,9 @@ func (s *session) tooMany(it *item, d *delivery) map[int]bool {
 }
 
 // rewrite lets policy turn a peer's reply into another code.
-func (s *session) rewrite(ctx context.Context, r mtakit.Response) mtakit.Response {
+func (s *session) rewrite(r mtakit.Response) mtakit.Response {
 	name, rewrite, reply := s.cur.sched.name(), s.q.cfg.Policy.Rewrite, r // the callback may outlive its turn
-	code, err := guard(s.q, ctx, "Rewrite", func(ctx context.Context) (int, error) {
+	code, err := guard(s.q, s.q.deliverCtx, "Rewrite", func(ctx context.Context) (int, error) {
 		return rewrite(ctx, name, reply), nil
 	})
 	switch {

@@ -105,6 +105,58 @@ func TestWatchdog(t *testing.T) {
 	})
 }
 
+// The policy of retries is asked about a message that the watchdog, or an operator, has taken from its session.
+func TestRetryOfCutSession(t *testing.T) {
+	t.Parallel()
+	for _, by := range []string{"watchdog", "operator"} {
+		t.Run(by, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				mta := queuetest.New(t, queuetest.Options{Policy: queue.Policy{
+					Retry: func(context.Context, *mtakit.Message, queue.Failure) error { return &mtakit.Delay{For: 3 * time.Hour} },
+				}})
+				mta.Peer("d.test").Wait("DATA", 24*time.Hour).Times(1)
+				mta.Inject("a@x.test", "b@d.test", "x\r\n")
+				mta.Settle()
+				if by == "operator" {
+					if _, err := mta.Queue.AbortAll("unspecified->mx.d.test@smtp_client"); err != nil {
+						t.Fatal(err)
+					}
+				}
+				mta.Run(2 * time.Hour)
+				if n := len(mta.Peer("d.test").Received()); n != 0 {
+					t.Error("the message is sent before the time that policy says")
+				}
+				mta.Run(2 * time.Hour)
+				if n := len(mta.Peer("d.test").Received()); n != 1 {
+					t.Errorf("the message is sent %d times", n)
+				}
+			})
+		})
+	}
+}
+
+// Hosts that don't answer, so many that the watchdog loses patience, are a failure to connect like any other: it counts, and the message waits longer each time.
+func TestWatchdogWhileConnecting(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		mta := queuetest.New(t, queuetest.Options{})
+		mta.Peer("d.test").Wait("CONNECT", 24*time.Hour)
+		mta.Inject("a@x.test", "b@d.test", "x\r\n")
+		mta.Run(95 * time.Minute)
+		mta.WantRecords("Reception", "TransientFailure", "TransientFailure", "TransientFailure")
+		want := "KumoMTA internal: failed to connect to any candidate hosts: connect to mx.d.test: no progress"
+		for i, r := range mta.Records()[1:] {
+			if r.Response.Code != 400 || r.Response.Text != want || r.Tries != i {
+				t.Errorf("%s after %d tries", r.Response, r.Tries)
+			}
+		}
+		if r, err := mta.Queue.Ready("unspecified->mx.d.test@smtp_client"); err != nil || r.ConnectFailures != 1 { // it was forgotten between the attempts
+			t.Errorf("%d failures in a row, %v", r.ConnectFailures, err)
+		}
+	})
+}
+
 // A source whose address is gone is suspended; the other one of the pool takes over, and it comes back.
 func TestSourceHealth(t *testing.T) {
 	t.Parallel()

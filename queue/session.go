@@ -89,9 +89,9 @@ func (s *session) run(ctx context.Context) {
 	s.cut.Store(&cut)
 	s.curD, s.nxtD = &delivery{}, &delivery{}
 	s.next = func() *mtakit.Delivery { return s.follow(ctx) }
-	soft, stopSoft := context.WithCancel(s.q.workCtx)
-	defer stopSoft()
-	defer context.AfterFunc(ctx, stopSoft)()
+	soft, stopSoft := context.WithCancelCause(s.q.workCtx)
+	defer stopSoft(nil)
+	defer context.AfterFunc(ctx, func() { stopSoft(context.Cause(ctx)) })()
 	s.soft = soft
 	defer s.end()
 	if err := s.acquire(soft); err != nil {
@@ -185,7 +185,7 @@ func (s *session) obtain(ctx context.Context) bool {
 			return false
 		}
 		s.cur = it
-		if s.ready(ctx, it, s.curD) {
+		if s.ready(it, s.curD) {
 			return true
 		}
 		s.cur = nil
@@ -223,7 +223,8 @@ func (s *session) empty(do func(*item)) {
 }
 
 // ready checks and loads a message that has been taken; false means that it has gone elsewhere.
-func (s *session) ready(ctx context.Context, it *item, d *delivery) bool {
+func (s *session) ready(it *item, d *delivery) bool {
+	ctx := s.q.deliverCtx // a message goes its way whether or not the session is cut: so it is wherever it has to be loaded, or policy asked about it
 	if s.q.obeyRules(ctx, it, ownedBySession, s.r.name) {
 		return false
 	}
@@ -247,7 +248,7 @@ func (s *session) ready(ctx context.Context, it *item, d *delivery) bool {
 // connect opens the connection within the rate that the path allows. On failure every message in hand has gone elsewhere.
 func (s *session) connect(ctx context.Context) bool {
 	p := s.r.path.Load()
-	if !s.rate(ctx, "ConnectionRateThrottled", ConnectionRateThrottle, func() (time.Duration, error) {
+	if !s.rate("ConnectionRateThrottled", ConnectionRateThrottle, func() (time.Duration, error) {
 		if p.MaxConnectionRate.IsZero() {
 			return 0, nil
 		}
@@ -266,18 +267,18 @@ func (s *session) connect(ctx context.Context) bool {
 	}
 	var settled *mtakit.PathError
 	if errors.As(err, &settled) {
-		s.bulk(ctx, settled.Response, Reason(settled.Reason))
+		s.bulk(settled.Response, Reason(settled.Reason))
 		return false
 	}
-	if s.soft.Err() != nil {
+	if s.soft.Err() != nil && !s.progress.isStuck() { // what took the watchdog's time has failed
 		return false
 	}
 	if s.cur == nil && !s.obtain(ctx) { // it was opened before there was a message in hand
 		return false
 	}
-	s.failed(ctx, "failed to connect to any candidate hosts: "+err.Error())
+	s.failed("failed to connect to any candidate hosts: " + err.Error())
 	if n := s.r.failures.Add(1); int(n) > p.ConsecutiveConnectionFailuresBeforeDelay {
-		s.bulk(ctx, mtakit.Response{Code: 451, Enhanced: [3]uint16{4, 4, 1}, Text: "bulk delay of ready queue: too many successive connection " +
+		s.bulk(mtakit.Response{Code: 451, Enhanced: [3]uint16{4, 4, 1}, Text: "bulk delay of ready queue: too many successive connection " +
 			"failures where there was no answer from any hosts listed in MX"}, TooManyConnectionFailures)
 	}
 	return false
@@ -291,17 +292,17 @@ func (s *session) connected(conn mtakit.Session) {
 }
 
 // failed counts an attempt of the message in hand as a temporary failure.
-func (s *session) failed(ctx context.Context, text string) {
+func (s *session) failed(text string) {
 	s.r.count(s.cur.sched, mtakit.TransientFailure, len(s.cur.m.To))
 	s.progress.count(mtakit.TransientFailure, len(s.cur.m.To))
-	s.q.fail(ctx, s.cur, ownedBySession, mtakit.Response{Code: 400, Text: mtakit.Internal + text}, nil, failure{r: s.r, conn: s.conn})
+	s.q.fail(s.q.deliverCtx, s.cur, ownedBySession, mtakit.Response{Code: 400, Text: mtakit.Internal + text}, nil, failure{r: s.r, conn: s.conn})
 	s.cur = nil
 }
 
 // bulk settles everything in hand and in the ready queue with one response.
-func (s *session) bulk(ctx context.Context, resp mtakit.Response, why Reason) {
+func (s *session) bulk(resp mtakit.Response, why Reason) {
 	s.empty(func(it *item) {
-		m := s.q.load(ctx, it, ownedBySession)
+		m := s.q.load(s.q.deliverCtx, it, ownedBySession)
 		if m == nil {
 			return
 		}
@@ -310,13 +311,13 @@ func (s *session) bulk(ctx context.Context, resp mtakit.Response, why Reason) {
 			kind = mtakit.Bounce
 		}
 		s.r.count(it.sched, kind, len(m.To))
-		s.q.fail(ctx, it, ownedBySession, resp, Reasons{why}, failure{r: s.r})
+		s.q.fail(s.q.deliverCtx, it, ownedBySession, resp, Reasons{why}, failure{r: s.r})
 	})
 }
 
 // rate asks take until it answers 0. A short wait is slept through; one of the idle time or longer sends the whole ready queue back, since
 // nobody keeps a connection for that.
-func (s *session) rate(ctx context.Context, phase string, why Reason, take func() (time.Duration, error)) bool {
+func (s *session) rate(phase string, why Reason, take func() (time.Duration, error)) bool {
 	for {
 		wait, err := take()
 		if err != nil {
@@ -328,7 +329,7 @@ func (s *session) rate(ctx context.Context, phase string, why Reason, take func(
 			return true
 		}
 		if wait >= s.r.path.Load().IdleTimeout.Std() {
-			s.throttled(ctx, min(wait, forever), why)
+			s.throttled(min(wait, forever), why)
 			return false
 		}
 		s.setPhase(phase)
@@ -343,12 +344,12 @@ func (s *session) rate(ctx context.Context, phase string, why Reason, take func(
 
 // throttled shuts the ready queue for that long, since nobody keeps a connection for it. What is in it, and in hand, keeps its place without an attempt or
 // a record, but not its memory. Policy may decide otherwise of a message, and what may leave by another source goes back to its scheduled queue.
-func (s *session) throttled(ctx context.Context, wait time.Duration, why Reason) {
+func (s *session) throttled(wait time.Duration, why Reason) {
 	s.r.shutFor(wait)
 	for range 2 { // what is left of a message after an attempt waits for the next
 		if it := s.cur; it != nil && s.curD.first.Code != 0 {
 			s.cur = nil
-			s.handBack(ctx, it, s.curD)
+			s.handBack(it, s.curD)
 		}
 		s.swap()
 	}
@@ -360,7 +361,7 @@ func (s *session) throttled(ctx context.Context, wait time.Duration, why Reason)
 	}()
 	if asks := s.q.cfg.Policy.Retry != nil; asks || s.r.choice.Load() {
 		s.empty(func(it *item) {
-			if !asks || s.q.requeue(ctx, it, ownedBySession, how) {
+			if !asks || s.q.requeue(s.q.deliverCtx, it, ownedBySession, how) {
 				kept = append(kept, it)
 			}
 		})
@@ -407,7 +408,7 @@ func (s *session) follow(ctx context.Context) *mtakit.Delivery {
 		return nil
 	}
 	s.nxt = it
-	if !s.ready(ctx, it, s.nxtD) {
+	if !s.ready(it, s.nxtD) {
 		s.nxt = nil
 		return nil
 	}
@@ -431,18 +432,18 @@ func (s *session) pay(ctx context.Context, d *delivery) (wait time.Duration, err
 }
 
 // unpay gives back the units of a transaction that is not to be.
-func (s *session) unpay(ctx context.Context, d *delivery) {
+func (s *session) unpay(d *delivery) {
 	if d.paid {
-		s.q.refundAll(context.WithoutCancel(ctx), d.rates)
+		s.q.refundAll(context.Background(), d.rates)
 		d.paid = false
 	}
 }
 
 // handBack returns a message in hand for which nothing more can be done on this connection, with the units taken for the transaction that has not been.
-func (s *session) handBack(ctx context.Context, it *item, d *delivery) {
-	s.unpay(ctx, d)
+func (s *session) handBack(it *item, d *delivery) {
+	s.unpay(d)
 	if d.first.Code != 0 { // some of its recipients have had a failure, which counts
-		s.q.requeue(ctx, it, ownedBySession, requeue{counted: true, reasons: Reasons{LoggedTransientFailure}, response: d.first})
+		s.q.requeue(s.q.deliverCtx, it, ownedBySession, requeue{counted: true, reasons: Reasons{LoggedTransientFailure}, response: d.first})
 		return
 	}
 	s.unattempted(it)
