@@ -27,7 +27,9 @@ func newLimits(p *mtakit.Path) *limits {
 // set puts those of p in force and says whether the rates of messages are others than before.
 func (l *limits) set(p *mtakit.Path) (changed bool) {
 	all := append([]mtakit.NamedLimit{{Name: "kumomta.connection_limit." + p.Name, Limit: p.ConnectionLimit}}, p.AdditionalConnectionLimits...)
-	slices.SortStableFunc(all, func(a, b mtakit.NamedLimit) int { return cmp.Compare(a.Limit.N, b.Limit.N) })
+	slices.SortStableFunc(all, func(a, b mtakit.NamedLimit) int { // by name too, so that two paths don't wait for what the other has
+		return cmp.Or(cmp.Compare(a.Limit.N, b.Limit.N), cmp.Compare(a.Name, b.Name))
+	})
 	l.leases.Store(&all)
 	rates := ratesOf("kumomta.max_message_rate."+p.Name, p.MaxMessageRate, p.AdditionalMessageRateThrottles)
 	old := l.messages.Swap(rates)

@@ -1,11 +1,14 @@
 package queue_test
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/mtakit/mtakit"
+	"github.com/mtakit/mtakit/internal/gcra"
+	"github.com/mtakit/mtakit/queue"
 	"github.com/mtakit/mtakit/queue/queuetest"
 )
 
@@ -56,6 +59,39 @@ func TestLeasesTakeTurns(t *testing.T) {
 		}
 		if got := len(mta.Peer("busy.test").Received()); got != n {
 			t.Errorf("%d messages have left", got)
+		}
+	})
+}
+
+// slowly is Throttles of which another one may take a lease after each that was given.
+type slowly struct{ mtakit.Throttles }
+
+func (s slowly) Lease(ctx context.Context, key string, l mtakit.Limit, ttl time.Duration) (mtakit.Lease, error) {
+	lease, err := s.Throttles.Lease(ctx, key, l, ttl)
+	time.Sleep(time.Second)
+	return lease, err
+}
+
+// Paths that name the same limits in another order don't wait for what the other has.
+func TestLeasesInAnotherOrder(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		x, y := mtakit.NamedLimit{Name: "x", Limit: mtakit.Limit{N: 1}}, mtakit.NamedLimit{Name: "y", Limit: mtakit.Limit{N: 1}}
+		mta := queuetest.New(t, queuetest.Options{
+			Policy: queue.Policy{Path: func(_ context.Context, domain, _ string, _ *mtakit.Site) (*mtakit.PathConfig, error) {
+				c := mtakit.DefaultPathConfig()
+				if c.AdditionalConnectionLimits = (mtakit.NamedLimits{x, y}); domain == "e.test" {
+					c.AdditionalConnectionLimits = mtakit.NamedLimits{y, x}
+				}
+				return &c, nil
+			}},
+			Change: func(c *queue.Config) { c.Throttles = slowly{gcra.NewStore()} },
+		})
+		mta.Inject("a@x.test", "b@d.test", "x\r\n")
+		mta.Inject("a@x.test", "b@e.test", "x\r\n")
+		mta.Run(time.Minute)
+		if d, e := len(mta.Peer("d.test").Received()), len(mta.Peer("e.test").Received()); d != 1 || e != 1 {
+			t.Errorf("%d and %d messages have been sent, want one each", d, e)
 		}
 	})
 }
