@@ -7,11 +7,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/mtakit/mtakit"
+	"github.com/mtakit/mtakit/internal/gcra"
 	"github.com/mtakit/mtakit/queue"
 	"github.com/mtakit/mtakit/queue/queuetest"
 )
@@ -281,6 +283,55 @@ func TestHeldQueues(t *testing.T) {
 			t.Errorf("%q", got)
 		}
 	})
+}
+
+// A session that waits for a connection is seen while another one delivers, and so is why there are no leases.
+func TestHeldBesideABusySession(t *testing.T) {
+	t.Parallel()
+	for want, throttles := range map[string]mtakit.Throttles{
+		"acquiring connection lease shared":              gcra.NewStore(),
+		"Error acquiring shared: no connection to Redis": &oneLease{Throttles: gcra.NewStore()},
+	} {
+		t.Run(want, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				mta := queuetest.New(t, queuetest.Options{
+					Policy: pathPolicy(func(c *mtakit.PathConfig) {
+						c.ConnectionLimit.N = 10
+						c.AdditionalConnectionLimits = mtakit.NamedLimits{{Name: "shared", Limit: mtakit.Limit{N: 1}}}
+					}),
+					Change: func(c *queue.Config) { c.Throttles = throttles },
+				})
+				mta.Peer("d.test").Wait(".", time.Second)
+				for range 20 {
+					mta.Inject("a@x.test", "b@d.test", "x\r\n")
+				}
+				for range 10 {
+					mta.Run(1200 * time.Millisecond)
+					got := "nothing"
+					for _, h := range mta.Queue.HeldQueues() {
+						got = h.State + " " + h.Context
+					}
+					if got != "connection_limited "+want {
+						t.Errorf("after %d messages: %s", len(mta.Peer("d.test").Received()), got)
+					}
+				}
+			})
+		})
+	}
+}
+
+// oneLease is Throttles that fail after the first lease.
+type oneLease struct {
+	mtakit.Throttles
+	given atomic.Bool
+}
+
+func (o *oneLease) Lease(ctx context.Context, key string, l mtakit.Limit, ttl time.Duration) (mtakit.Lease, error) {
+	if strings.HasPrefix(key, "kumomta.") || !o.given.Swap(true) {
+		return o.Throttles.Lease(ctx, key, l, ttl)
+	}
+	return nil, errors.New("no connection to Redis")
 }
 
 // Whoever looks, and aborts, while mail is on its way neither loses nor repeats a message.

@@ -28,7 +28,7 @@ type ReadyStatus struct {
 	Domain string       // that site and path were asked for when it was made
 	Pool   string       // of the scheduled queue that it was made for; others may feed it by other pools
 
-	Held            *Held         // why it opens no connections, as was last noted, not to be changed; nil is: nothing holds it up
+	Held            *Held         // what the session that has waited longest to open a connection waits for, not to be changed; nil is: none does
 	Suspended       *ReadyRule    // by the operator; nil is: it is not
 	SourceSuspended time.Time     // until when its source is, for its health; zero is: it is not
 	Shut            time.Time     // until when nothing comes in, because of a rate; zero is: it does
@@ -91,7 +91,7 @@ func (q *Queue) Ready(name string) (ReadyStatus, error) {
 func (r *ready) show() ReadyStatus {
 	q, now, p := r.q, r.q.now(), r.path.Load()
 	st := ReadyStatus{
-		ReadyQueue: r.describe(), Path: p, Domain: r.domain, Pool: r.pool, Held: r.state.Load(), Suspended: q.rules.readyRule(r.name, now),
+		ReadyQueue: r.describe(), Path: p, Domain: r.domain, Pool: r.pool, Held: r.holds(), Suspended: q.rules.readyRule(r.name, now),
 		SourceSuspended: q.sourceSuspended(p.Source.Name, now), Watchdog: watchdogLimit(p),
 	}
 	r.mu.Lock()
@@ -147,7 +147,7 @@ func (q *Queue) HeldQueues() iter.Seq2[string, Held] {
 	return func(yield func(string, Held) bool) {
 		q.eachReady(func(some []*ready) bool {
 			for _, r := range some {
-				if h := r.state.Load(); h != nil && !yield(r.name, *h) {
+				if h := r.holds(); h != nil && !yield(r.name, *h) {
 					return false
 				}
 			}

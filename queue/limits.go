@@ -69,7 +69,7 @@ func (s *session) acquire(ctx context.Context) error {
 		}
 		lease, err := s.q.throttles.Lease(ctx, l.Name, l.Limit, ttl)
 		for errors.Is(err, mtakit.ErrLimited) {
-			s.r.slow(ConnectionLimited, "acquiring connection lease "+l.Name)
+			s.hold(ConnectionLimited, "acquiring connection lease "+l.Name)
 			s.setPhase("AcquiringLease " + l.Name)
 			if w, ok := s.q.throttles.(leaseWaiter); ok {
 				lease, err = w.LeaseWait(ctx, l.Name, l.Limit, ttl)
@@ -81,11 +81,12 @@ func (s *session) acquire(ctx context.Context) error {
 			lease, err = s.q.throttles.Lease(ctx, l.Name, l.Limit, ttl)
 		}
 		if err != nil {
+			s.hold(ConnectionLimited, "Error acquiring "+l.Name+": "+err.Error())
 			return err
 		}
 		s.leases = append(s.leases, lease)
 	}
-	s.r.slow("", "")
+	s.held.Store(nil)
 	return nil
 }
 
@@ -141,17 +142,25 @@ func (q *Queue) refund(ctx context.Context, key string, r mtakit.Rate) {
 	}
 }
 
-// slow notes why a ready queue doesn't open connections; what "" is that nothing holds it up.
-func (r *ready) slow(what, why string) {
-	if what == "" {
-		if r.state.Load() != nil {
-			r.state.Store(nil)
+// hold notes why the session opens no connection.
+func (s *session) hold(state, why string) {
+	since := s.q.now()
+	if old := s.held.Load(); old != nil && old.State == state {
+		since = old.Since
+	}
+	s.held.Store(&Held{state, why, since})
+}
+
+// holds is what the session that has waited longest to open a connection waits for; nil is that none does.
+func (r *ready) holds() (first *Held) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for s := range r.live {
+		if h := s.held.Load(); h != nil && (first == nil || h.Since.Before(first.Since)) {
+			first = h
 		}
-		return
 	}
-	if old := r.state.Load(); old == nil || old.State != what || old.Context != why {
-		r.state.Store(&Held{what, why, r.q.now()})
-	}
+	return first
 }
 
 // sleep waits for d, or for the end of ctx, whose error it returns.

@@ -93,7 +93,7 @@ func (r *ready) hold(now time.Time) Hold {
 	if h := r.closedTo(now); h.Reason != "" {
 		return h
 	}
-	if s := r.state.Load(); s != nil {
+	if s := r.holds(); s != nil {
 		if s.State == ConnectionRateThrottled {
 			return Hold{HeldRate, s.Context, time.Time{}}
 		}

@@ -47,7 +47,6 @@ type ready struct {
 	live map[*session]struct{} // guarded by mu
 
 	readyCount
-	state atomic.Pointer[Held] // why it doesn't open sessions; nil is: nothing stops it. What it points to is not changed
 }
 
 type readyAnswer uint8

@@ -31,6 +31,7 @@ type session struct {
 	answered []bool   // of the recipients of a batch
 
 	progress progress
+	held     atomic.Pointer[Held]                    // why it opens no connection; nil is: nothing stops it. What it points to is not changed
 	cut      atomic.Pointer[context.CancelCauseFunc] // ends the session at once
 	soft     context.Context                         // ends when no new work is to begin
 	next     func() *mtakit.Delivery                 // follow, for Send
@@ -95,7 +96,9 @@ func (s *session) run(ctx context.Context) {
 	s.soft = soft
 	defer s.end()
 	if err := s.acquire(soft); err != nil {
-		s.q.log.Debug("no connection opened", "ready_queue", s.r.name, "err", err)
+		if soft.Err() == nil {
+			s.q.log.Error("connection lease not available", "ready_queue", s.r.name, "err", err)
+		}
 		sleep(soft, time.Second) // there is a session meanwhile, so that no other is opened to fail at once
 		return
 	}
@@ -325,7 +328,7 @@ func (s *session) rate(phase string, why Reason, take func() (time.Duration, err
 			wait = time.Second
 		}
 		if wait <= 0 {
-			s.r.slow("", "")
+			s.held.Store(nil)
 			return true
 		}
 		if wait >= s.r.path.Load().IdleTimeout.Std() {
@@ -334,7 +337,7 @@ func (s *session) rate(phase string, why Reason, take func() (time.Duration, err
 		}
 		s.setPhase(phase)
 		if why == ConnectionRateThrottle {
-			s.r.slow(ConnectionRateThrottled, "max_connection_rate throttling for "+mtakit.Duration(wait).String())
+			s.hold(ConnectionRateThrottled, "max_connection_rate throttling for "+mtakit.Duration(wait).String())
 		}
 		if sleep(s.soft, wait) != nil {
 			return false
