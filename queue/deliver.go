@@ -13,6 +13,7 @@ import (
 
 // deliver sends the message in hand and deals with the answers; false ends the session.
 func (s *session) deliver(ctx context.Context) bool {
+	s.q.refreshPath(s.r, s.r.path.Load().Source) // it is in use, also when nothing comes in
 	if !s.rate("MessageRateThrottled", MessageRateThrottle, func() (time.Duration, error) { return s.pay(ctx, s.curD) }) {
 		return false
 	}

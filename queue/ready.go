@@ -487,7 +487,7 @@ func (q *Queue) readyFor(ctx context.Context, s *sched, c *conf, src *mtakit.Sou
 	r := q.ready[name]
 	q.readyMu.Unlock()
 	if r != nil {
-		q.refreshPath(r, src, site)
+		q.refreshPath(r, src)
 		return r, nil
 	}
 	domain, epoch := s.name().RoutingDomain(), q.epoch.Load()
@@ -544,7 +544,7 @@ func (q *Queue) pathOf(ctx context.Context, name, domain string, proto mtakit.Pr
 }
 
 // refreshPath renews the path of r in the background if it is out of date.
-func (q *Queue) refreshPath(r *ready, src *mtakit.Source, site *mtakit.Site) {
+func (q *Queue) refreshPath(r *ready, src *mtakit.Source) {
 	p := r.path.Load()
 	up, epoch := q.uptime(), q.epoch.Load()
 	if p.Source == src && (q.cfg.Policy.Path == nil ||
@@ -612,8 +612,7 @@ func (q *Queue) reapReady(idle time.Duration) {
 	}
 	q.readyMu.Unlock()
 	for _, r := range shut {
-		p := r.path.Load()
-		q.refreshPath(r, p.Source, p.Site)
+		q.refreshPath(r, r.path.Load().Source)
 		r.expire()
 	}
 	for i := range room {
