@@ -424,6 +424,70 @@ func TestRefresh(t *testing.T) {
 	})
 }
 
+// A ready queue that has messages, and gets no more, goes by the path of today.
+func TestRefreshWithoutNewMail(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var path atomic.Pointer[mtakit.PathConfig]
+		paced, free := mtakit.DefaultPathConfig(), mtakit.DefaultPathConfig()
+		paced.MaxMessageRate = mtakit.Rate{N: 1, Burst: 1, Per: 4 * time.Second}
+		path.Store(&paced)
+		mta := queuetest.New(t, queuetest.Options{Policy: queue.Policy{
+			Path: func(context.Context, string, string, *mtakit.Site) (*mtakit.PathConfig, error) {
+				return path.Load(), nil
+			},
+		}})
+		for range 500 {
+			mta.Inject("a@x.test", "b@d.test", "x\r\n")
+		}
+		mta.Run(10 * time.Second)
+		path.Store(&free)
+		mta.Queue.BumpEpoch()
+		mta.Run(10 * time.Second)
+		if n := len(mta.Peer("d.test").Received()); n != 500 {
+			t.Errorf("%d of 500 messages have been sent after the rate was lifted", n)
+		}
+	})
+}
+
+// Messages in a ready queue go where the settings of their queue say today.
+func TestOtherHosts(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var host atomic.Pointer[string]
+		from, to := "old", "new"
+		host.Store(&from)
+		policy := pathPolicy(func(c *mtakit.PathConfig) { c.ConnectionLimit.N = 1 })
+		policy.Settings = func(_ context.Context, q mtakit.QueueName) (*mtakit.QueueSettings, error) {
+			set, h := mtakit.DefaultQueueSettings(), *host.Load()
+			if q.Domain == "stays.test" {
+				h = from
+			}
+			set.Protocol.SMTP = &mtakit.SMTPProtocol{MXList: []mtakit.MXListEntry{{Name: h}}}
+			return &set, nil
+		}
+		mta := queuetest.New(t, queuetest.Options{Policy: policy})
+		mta.Peer("mx_list:old").Wait(".", time.Minute)
+		for range 50 {
+			mta.Inject("a@x.test", "b@moves.test", "x\r\n")
+		}
+		for range 3 {
+			mta.Inject("a@x.test", "b@stays.test", "x\r\n")
+		}
+		mta.Run(10 * time.Second)
+		host.Store(&to)
+		mta.Queue.BumpEpoch()
+		mta.Run(10 * time.Minute)
+		if n := len(mta.Peer("mx_list:new").Received()); n < 45 { // some were sent, one in hand and one announced
+			t.Errorf("%d of 50 messages go to the new host", n)
+		}
+		mta.Drain(time.Hour)
+		if n := len(mta.Peer("mx_list:new").Received()) + len(mta.Peer("mx_list:old").Received()); n != 53 {
+			t.Errorf("%d of 53 messages have arrived", n)
+		}
+	})
+}
+
 // A message that Retry has moved is in its new queue after a restart too, also if it waits there for a rate.
 func TestMovedSurvivesRestart(t *testing.T) {
 	t.Parallel()

@@ -231,6 +231,9 @@ func (s *session) ready(it *item, d *delivery) bool {
 	if s.q.obeyRules(ctx, it, ownedBySession, s.r.name) {
 		return false
 	}
+	if c := it.sched.conf.Load(); c != nil && c.err == nil {
+		s.q.freshen(it.sched, c)
+	}
 	m := s.q.load(ctx, it, ownedBySession)
 	if m == nil || s.q.overdue(it, ownedBySession) {
 		return false

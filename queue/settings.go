@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"sync"
 	"time"
 
@@ -97,18 +98,36 @@ func (cs *confs) of(s *mtakit.QueueSettings, up time.Duration, epoch uint64) (*c
 // confOf returns the settings of s, asking for them if there are none. An answer that is out of date is returned while it is renewed
 // in the background.
 func (q *Queue) confOf(ctx context.Context, s *sched) (*conf, error) {
-	up, epoch := q.uptime(), q.epoch.Load()
 	c := s.conf.Load()
 	switch {
-	case c == nil, c.err != nil && (up-c.fetched >= failureTTL || c.epoch != epoch):
+	case c == nil, c.err != nil && (q.uptime()-c.fetched >= failureTTL || c.epoch != q.epoch.Load()):
 		return q.fetchConf(ctx, s, s.name(), c)
 	case c.err != nil:
 		return nil, c.err
-	case q.cfg.Policy.Settings != nil && c.stale(up, epoch):
-		name := s.name() // now: s may be forgotten meanwhile
-		q.refresh(s, func(ctx context.Context) { q.fetchConf(ctx, s, name, c) })
 	}
+	q.freshen(s, c)
 	return c, nil
+}
+
+// freshen renews the settings of s, which are c, in the background if they are out of date. Messages in ready queues to which the new ones lead no more, since
+// they name other hosts or another protocol, go back to where they came from.
+func (q *Queue) freshen(s *sched, c *conf) {
+	if q.cfg.Policy.Settings == nil || !c.stale(q.uptime(), q.epoch.Load()) {
+		return
+	}
+	name := s.name() // now: s may be forgotten meanwhile
+	q.refresh(s, func(ctx context.Context) {
+		s.shard.mu.Lock()
+		f := s.feed()
+		s.shard.mu.Unlock()
+		n, err := q.fetchConf(ctx, s, name, c)
+		if err != nil || f == nil || reflect.DeepEqual(n.Protocol, c.Protocol) {
+			return
+		}
+		for _, r := range f.ready {
+			q.readmit(r.drainOf(func(o *sched) bool { return o == s })...)
+		}
+	})
 }
 
 // reserved are the queues whose settings policy is not asked for.
