@@ -57,8 +57,8 @@ func (q *Queue) free() {
 
 const freeAgain = 30 * time.Second
 
-// shrinkDue lets go of the bodies of messages that are due and wait for room, and of envelopes too if there is no memory at all. What was never saved is
-// saved first.
+// shrinkDue lets go of the bodies of messages that are due and wait for room, and of envelopes too if there is no memory at all. What was never saved, or not
+// as it is now, is saved first.
 func (sh *shard) shrinkDue(none bool) {
 	q := sh.q
 	for slot := 0; ; slot++ {
@@ -80,7 +80,7 @@ func (sh *shard) shrinkDue(none bool) {
 			continue
 		}
 		for _, it := range all {
-			if !it.stored {
+			if !it.stored || none && it.changed {
 				q.saveOrLog(it)
 			}
 			if none {
@@ -100,8 +100,8 @@ func (sh *shard) shrinkDue(none bool) {
 	}
 }
 
-// shrink lets go of what the messages in r have in memory, as the path says. What was never saved is saved first, once: if that fails it stays
-// until the next time that memory gets short.
+// shrink lets go of what the messages in r have in memory, as the path says. What was never saved, or not as it is now, is saved first, once: if that fails
+// it stays until the next time that memory gets short.
 func (r *ready) shrink(none bool) {
 	p := r.path.Load()
 	policy := p.LowMemoryReductionPolicy
@@ -115,13 +115,13 @@ func (r *ready) shrink(none bool) {
 	r.mu.Lock()
 	r.lanes.filter(func(it *item) bool {
 		switch {
-		case !it.stored:
+		case !it.stored, it.changed && policy == mtakit.ShrinkDataAndMeta:
 			it.pass(ownedByReady, ownedBySession)
 			unsaved = append(unsaved, it)
 			return false
 		case policy == mtakit.ShrinkData:
 			r.q.shrinkData(it)
-		case !it.changed:
+		default:
 			r.q.shrink(it)
 		}
 		return true

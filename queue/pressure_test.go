@@ -1,6 +1,7 @@
 package queue_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -134,4 +135,41 @@ func TestMemoryPressure(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What policy has changed on the way into the ready queue, and is not in the spool as it is now, is saved when there is no memory, and let go as well.
+func TestMemoryPressureOfChanged(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var sys machine
+		spool := new(spooltest.Memory)
+		policy := pathPolicy(func(c *mtakit.PathConfig) { c.ConnectionLimit.N = 1 })
+		policy.Ready = func(_ context.Context, m *mtakit.Message) error {
+			m.Meta = map[string]any{"x_seen": "yes"}
+			return nil
+		}
+		mta := queuetest.New(t, queuetest.Options{
+			Spool: spool, Policy: policy, Change: func(c *queue.Config) { c.MaxResident = 256 << 20; c.SetMemory(sys.memory(t)) },
+		})
+		mta.Peer("d.test").Wait("CONNECT", time.Second).Times(1) // until all messages are there
+		mta.Peer("d.test").Wait(".", 30*time.Minute).Times(1)
+		var last mtakit.ID
+		for range 10 {
+			last = mta.Inject("a@x.test", "b@d.test", "x\r\n")
+		}
+		mta.Run(4 * time.Second)
+		sys.pages.Store(100)
+		mta.Run(4 * time.Second)
+		if b, e := mta.Queue.InMemory(); b != 2 || e != 2 { // one is sent, one announced
+			t.Errorf("%d bodies and %d envelopes are in memory", b, e)
+		}
+		if m, err := spool.Load(t.Context(), last); err != nil || m.Meta["x_seen"] != "yes" {
+			t.Errorf("%+v, %v: the change is lost", m, err)
+		}
+		sys.pages.Store(10)
+		mta.Drain(2 * time.Hour)
+		if n := len(mta.Peer("d.test").Received()); n != 10 {
+			t.Errorf("%d messages arrived", n)
+		}
+	})
 }
