@@ -39,9 +39,7 @@ func (q *Queue) askConf(ctx context.Context, name mtakit.QueueName) (*conf, erro
 
 // peek returns what is known under name; nil is that nothing is.
 func (n *named[T]) peek(name string) *T {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if e := n.m[name]; e != nil && e.err == nil {
+	if e := n.known(name); e != nil && e.err == nil {
 		return e.v
 	}
 	return nil

@@ -424,6 +424,61 @@ func TestRefresh(t *testing.T) {
 	})
 }
 
+// Pool, source and path that all queues of a site want at once are asked for once.
+func TestAskedOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		set, path := mtakit.DefaultQueueSettings(), mtakit.DefaultPathConfig()
+		set.EgressPool = "p"
+		asked := make(map[string]*atomic.Int32)
+		for _, name := range []string{"pool", "bad pool", "source", "path"} {
+			asked[name] = new(atomic.Int32)
+		}
+		ask := func(name string) { asked[name].Add(1); time.Sleep(time.Second) }
+		var bad atomic.Bool
+		bad.Store(true)
+		mta := queuetest.New(t, queuetest.Options{Policy: queue.Policy{
+			Settings: settingsPolicy(&set),
+			Pool: func(context.Context, string) (*mtakit.Pool, error) {
+				if bad.Load() {
+					ask("bad pool")
+					return nil, errors.New("no database")
+				}
+				ask("pool")
+				return &mtakit.Pool{Entries: []mtakit.PoolEntry{{Name: "s", Weight: 1}}}, nil
+			},
+			Source: func(context.Context, string) (*mtakit.Source, error) {
+				ask("source")
+				return &mtakit.Source{Name: "s", TTL: mtakit.Duration(time.Hour)}, nil
+			},
+			Path: func(context.Context, string, string, *mtakit.Site) (*mtakit.PathConfig, error) {
+				ask("path")
+				return &path, nil
+			},
+		}})
+		const n = 200
+		var domains []string
+		for i := range n {
+			domains = append(domains, fmt.Sprintf("d%d.test", i))
+		}
+		mta.SameSite(domains...)
+		for _, d := range domains {
+			mta.Inject("a@x.test", "b@"+d, "x\r\n")
+		}
+		mta.Run(10 * time.Minute)
+		bad.Store(false)
+		mta.Run(30 * time.Minute)
+		if got := len(mta.Peer(domains[0]).Received()); got != n {
+			t.Errorf("%d of %d messages have arrived", got, n)
+		}
+		for name, got := range asked {
+			if got.Load() != 1 {
+				t.Errorf("%s: asked %d times", name, got.Load())
+			}
+		}
+	})
+}
+
 // A ready queue that has messages, and gets no more, goes by the path of today.
 func TestRefreshWithoutNewMail(t *testing.T) {
 	t.Parallel()

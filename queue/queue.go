@@ -162,6 +162,7 @@ type Queue struct {
 
 	readyMu    sync.Mutex
 	ready      map[string]*ready
+	making     flights[*ready]
 	readySlots slots[*ready]
 	tallies    tallies
 

@@ -483,11 +483,16 @@ func (r *ready) park(ctx context.Context, s *session, d time.Duration) bool {
 // readyFor returns the ready queue of a source and a site, made if need be, with a path that is up to date or being renewed.
 func (q *Queue) readyFor(ctx context.Context, s *sched, c *conf, src *mtakit.Source, site *mtakit.Site) (*ready, error) {
 	name := readyName(src, site, c)
-	q.readyMu.Lock()
-	r := q.ready[name]
-	q.readyMu.Unlock()
-	if r != nil {
+	if r, err := q.readyNamed(name); err == nil {
 		q.refreshPath(r, src)
+		return r, nil
+	}
+	return q.making.share(ctx, name, func() (*ready, error) { return q.makeReady(ctx, name, s, c, src, site) })
+}
+
+// makeReady makes a ready queue, unless there is one by now.
+func (q *Queue) makeReady(ctx context.Context, name string, s *sched, c *conf, src *mtakit.Source, site *mtakit.Site) (*ready, error) {
+	if r, err := q.readyNamed(name); err == nil {
 		return r, nil
 	}
 	domain, epoch := s.name().RoutingDomain(), q.epoch.Load()
@@ -495,7 +500,7 @@ func (q *Queue) readyFor(ctx context.Context, s *sched, c *conf, src *mtakit.Sou
 	if err != nil {
 		return nil, err
 	}
-	r = &ready{
+	r := &ready{
 		q: q, name: name, domain: domain, proto: c.Protocol, pool: c.pool, provider: c.ProviderName, inRoom: make(map[*sched]struct{}),
 		live: make(map[*session]struct{}), idleAt: q.uptime(),
 	}
@@ -505,9 +510,6 @@ func (q *Queue) readyFor(ctx context.Context, s *sched, c *conf, src *mtakit.Sou
 	r.epoch.Store(epoch)
 	q.readyMu.Lock()
 	defer q.readyMu.Unlock()
-	if other := q.ready[name]; other != nil {
-		return other, nil
-	}
 	q.ready[name] = r
 	r.slot = q.readySlots.add(r)
 	r.beginCounting(c)

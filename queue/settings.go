@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"sync"
@@ -206,10 +207,51 @@ const maxRefreshing = 16
 // BumpEpoch says that the configuration has changed: answers of policy are asked for again, each when it is next in use.
 func (q *Queue) BumpEpoch() { q.epoch.Add(1) }
 
+// flights has those who ask for the same at the same time share one answer: after a restart all queues of a site do.
+type flights[T any] struct {
+	mu sync.Mutex
+	m  map[string]*flight[T]
+}
+
+type flight[T any] struct {
+	done chan struct{} // closed when there is an answer
+	v    T
+	err  error
+}
+
+func (f *flights[T]) share(ctx context.Context, key string, ask func() (T, error)) (T, error) {
+	f.mu.Lock()
+	one := f.m[key]
+	if one != nil {
+		f.mu.Unlock()
+		select {
+		case <-one.done:
+		case <-ctx.Done():
+			return one.v, context.Cause(ctx)
+		}
+		return one.v, one.err
+	}
+	one = &flight[T]{done: make(chan struct{}), err: errors.New("whoever asked panicked")}
+	if f.m == nil {
+		f.m = make(map[string]*flight[T])
+	}
+	f.m[key] = one
+	f.mu.Unlock()
+	defer func() {
+		f.mu.Lock()
+		delete(f.m, key)
+		f.mu.Unlock()
+		close(one.done)
+	}()
+	one.v, one.err = ask()
+	return one.v, one.err
+}
+
 // named caches the answers of Policy.Pool and Policy.Source by name.
 type named[T any] struct {
-	mu sync.Mutex
-	m  map[string]*namedEntry[T]
+	mu     sync.Mutex
+	m      map[string]*namedEntry[T]
+	asking flights[*T]
 }
 
 type namedEntry[T any] struct {
@@ -220,12 +262,16 @@ type namedEntry[T any] struct {
 	err     error
 }
 
+func (n *named[T]) known(name string) *namedEntry[T] {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.m[name]
+}
+
 // get returns what is known under name, asking fetch for it if there is nothing, and in the background if it is out of date.
 func (n *named[T]) get(q *Queue, ctx context.Context, name string, fetch func(context.Context) (*T, time.Duration, error)) (*T, error) {
 	up, epoch := q.uptime(), q.epoch.Load()
-	n.mu.Lock()
-	e := n.m[name]
-	n.mu.Unlock()
+	e := n.known(name)
 	load := func(ctx context.Context) (*T, error) {
 		v, ttl, err := fetch(ctx)
 		if err != nil && e != nil && e.v != nil {
@@ -242,7 +288,12 @@ func (n *named[T]) get(q *Queue, ctx context.Context, name string, fetch func(co
 	}
 	switch {
 	case e == nil, e.err != nil && (up-e.fetched >= failureTTL || e.epoch != epoch):
-		return load(ctx)
+		return n.asking.share(ctx, name, func() (*T, error) {
+			if now := n.known(name); now != nil && now != e { // somebody was faster
+				return now.v, now.err
+			}
+			return load(ctx)
+		})
 	case e.err != nil:
 		return nil, e.err
 	case e.epoch != epoch || up-e.fetched >= e.ttl:
