@@ -455,6 +455,17 @@ func (s *session) handBack(it *item, d *delivery) {
 	s.unattempted(it)
 }
 
+// handAllBack is handBack for what is in hand, the last first, so that it has its order again.
+func (s *session) handAllBack() {
+	for range 2 {
+		s.swap()
+		if it := s.cur; it != nil {
+			s.cur = nil
+			s.handBack(it, s.curD)
+		}
+	}
+}
+
 // unattempted returns a message that the peer has seen nothing of to the ready queue, or to its scheduled queue at the end of it all.
 func (s *session) unattempted(it *item) {
 	if !s.r.giveBack(it) {

@@ -137,6 +137,44 @@ func TestStoreFails(t *testing.T) {
 	})
 }
 
+// A message with many recipients goes no further than the transaction in hand when the spool gets unwell, or its ready queue is suspended.
+func TestHeldBetweenBatches(t *testing.T) {
+	t.Parallel()
+	for _, why := range []string{"spool", "suspended"} {
+		t.Run(why, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				spool := newFailing()
+				mta := queuetest.New(t, queuetest.Options{Spool: spool, Policy: pathPolicy(func(c *mtakit.PathConfig) {
+					c.MaxRecipientsPerBatch, c.ConnectionLimit.N = 1, 1
+				})})
+				mta.Peer("d.test").Wait(".", time.Second)
+				var want []string
+				for i := range 9 {
+					want = append(want, fmt.Sprintf("%d@d.test", i))
+				}
+				mta.Submit(&mtakit.Message{To: slices.Clone(want)}, "x\r\n")
+				mta.Inject("a@x.test", "last@d.test", "x\r\n")
+				mta.Run(2500 * time.Millisecond)
+				if why == "spool" {
+					spool.sick.Store(true)
+				} else {
+					mta.Queue.SuspendReady("unspecified->mx.d.test@smtp_client", "x", mta.Queue.Now().Add(time.Minute))
+				}
+				mta.Run(10 * time.Second)
+				if got := received(mta, "d.test"); !slices.Equal(got, want[:3]) {
+					t.Errorf("received %v, want those that were sent and the one in hand", got)
+				}
+				spool.sick.Store(false)
+				mta.Drain(24 * time.Hour)
+				if got := received(mta, "d.test"); !slices.Equal(got, append(want, "last@d.test")) {
+					t.Errorf("received %v, want each once", got)
+				}
+			})
+		})
+	}
+}
+
 // While the spool says that it is unwell nothing is delivered: it could not be forgotten.
 func TestSpoolUnhealthy(t *testing.T) {
 	t.Parallel()
@@ -148,9 +186,9 @@ func TestSpoolUnhealthy(t *testing.T) {
 			mta.Inject("a@x.test", fmt.Sprintf("%d@d.test", i), "x\r\n")
 		}
 		mta.Settle()
-		spool.sick.Store(true) // the first is under way, and with it the envelope of the second
+		spool.sick.Store(true) // the first is under way, and with it the envelope of the second, which goes no further
 		mta.Run(time.Minute)
-		if n := len(mta.Peer("d.test").Received()); n != 2 {
+		if n := len(mta.Peer("d.test").Received()); n != 1 {
 			t.Errorf("%d received", n)
 		}
 		before := len(mta.Peer("d.test").Received())
