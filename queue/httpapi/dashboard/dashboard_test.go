@@ -310,13 +310,30 @@ func TestPage(t *testing.T) {
 			}
 			runtime.Gosched()
 		}
-		s.talk()
+		s.talk("ip-198-51-100-7->mx.busy.example@smtp_client")
 		p.wait(`document.querySelector(".log").lastChild.textContent.includes("closed")`)
 		p.wait(fmt.Sprintf(`[...document.querySelectorAll(".log .c4 .said")].some((n) => n.textContent.includes(%q)) && !document.querySelector(".log script, .log b")`, hostileAnswer))
 		keep(t, p, "trace-live")
 		p.click(".trace .actions .btn:last-child")
 		p.wait(`document.querySelector(".trace .note").textContent === "Stopped"`)
 		noProblems(t, p)
+	})
+
+	// The links to traces say what sessions have: the name of a ready queue may be a list, and the hosts of another domain are not the domain.
+	t.Run("traced", func(t *testing.T) {
+		s.inject(t, mtakit.QueueName{Tenant: "shop", Domain: "routed.example", Routing: "relay.example"}, 1, time.Hour)
+		p := c.open(t, 1200, 900, "light")
+		p.view(s, "queues?open="+url.QueryEscape("scheduled:shop@routed.example!relay.example"))
+		p.wait(`document.querySelector("dialog.drawer a[href^='#/trace']")`)
+		if to := p.eval(`document.querySelector("dialog.drawer a[href^='#/trace']").getAttribute("href")`); to != "#/trace?domain=routed.example" {
+			t.Errorf("the trace of a queue with a routing domain is %v", to)
+		}
+		const list = "ip 1->mx_list:a.example,b.example@smtp_client"
+		p.view(s, "trace?ready_queue="+url.QueryEscape(list))
+		p.wait(`document.querySelector(".trace .note").textContent.startsWith("Listening")`)
+		s.talk(list)
+		s.talk("ip-198-51-100-7->mx.busy.example@smtp_client")
+		p.wait(`document.querySelector(".trace .note").textContent === "Listening: 12 events of 1 connection"`)
 	})
 
 	// The last: the server goes away.

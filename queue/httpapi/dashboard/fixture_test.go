@@ -168,6 +168,9 @@ func (s *station) inject(t testing.TB, name mtakit.QueueName, n int, after time.
 		if name.Tenant != "" {
 			m.Meta["tenant"] = name.Tenant
 		}
+		if name.Routing != "" {
+			m.Meta["routing_domain"] = name.Routing
+		}
 		if after > 0 {
 			m.Due = time.Now().Add(after)
 		}
@@ -178,9 +181,9 @@ func (s *station) inject(t testing.TB, name mtakit.QueueName, n int, after time.
 	}
 }
 
-// talk has a session be traced.
-func (s *station) talk() {
-	meta := map[string]any{"id": "7f3a0000-0000-4000-8000-000000000001", "ready_queue_name": "ip-198-51-100-7->mx.busy.example@smtp_client", "mx_host": "mx.busy.example",
+// talk has a session of a ready queue be traced.
+func (s *station) talk(readyQueue string) {
+	meta := map[string]any{"id": "7f3a0000-0000-4000-8000-000000000001", "ready_queue_name": readyQueue, "mx_host": "mx.busy.example",
 		"mx_address": "192.0.2.1", "source_address": "198.51.100.7:40001", "message_id": "0199", "sender": "news@shop.example", "recipient": []string{"u@busy.example"}, "queue_name": hostile}
 	say := func(kind mtakit.TraceKind, text string) {
 		s.outbound.Publish(&mtakit.TraceEvent{Kind: kind, Meta: meta, Text: text})

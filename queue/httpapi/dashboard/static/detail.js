@@ -111,7 +111,7 @@ async function scheduled(queue, signal) {
   ]);
   if (list.error) return [gone(list.error, "this queue"), failures(failed)];
   const q = list.data.queues[0];
-  const domain = queue.replace(/^[^@]*@/, "").replace(/^[^!]*!/, "");
+  const domain = queue.replace(/^[^@]*@/, "").replace(/!.*$/, "");
   const targets = await Promise.all(q.ready_queues.slice(0, 8).map((r) => ask("queues", { kind: "ready", name: r })));
   return [
     why(q, q.hold, scheduledWhy(q)),

@@ -58,7 +58,7 @@ class Trace {
     const request = { terse: this.terse.checked };
     for (const [name] of fields) {
       const v = this.inputs[name].value.trim();
-      if (v) request[name] = v.split(/[\s,]+(?=[^\s,])/).filter(Boolean);
+      if (v) request[name] = name === "ready_queue" ? [v] : v.split(/[\s,]+(?=[^\s,])/).filter(Boolean); // its name may have both
     }
     const url = new URL(admin("trace-smtp-client"), location.href);
     url.protocol = url.protocol.replace("http", "ws");
