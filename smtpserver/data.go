@@ -68,11 +68,12 @@ func (s *Session) readText(start time.Time) (t *text, f flaw, err error) {
 	case sc.bare && s.opt.InvalidLineEndings == Deny:
 		f = bareLines
 	case sc.bare && s.opt.InvalidLineEndings == Fix:
-		if !s.hold(2 * len(t.b)) {
+		n := fixedLen(t.b)
+		if !s.hold(n) {
 			f = noRoom
 			break
 		}
-		fixed := s.srv.texts.get(len(t.b) + len(t.b)/16)
+		fixed := s.srv.texts.get(n)
 		fixed.b = fixLines(fixed.b, t.b)
 		t.release()
 		t = fixed

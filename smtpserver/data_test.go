@@ -103,6 +103,20 @@ func TestData(t *testing.T) {
 	}
 }
 
+// A text that almost doubles when its line ends are repaired is larger than any pooled buffer.
+func TestFixedTextGrows(t *testing.T) {
+	t.Parallel()
+	const lines = 700 << 10
+	h := start(t, &smtpserver.Server{Options: smtpserver.Options{InvalidLineEndings: smtpserver.Fix}})
+	data := strings.Repeat("\n", lines-1) + "\r\n"
+	if got := last(h.talk(envelope + "DATA\r\n" + data + ".\r\nQUIT\r\n")); !strings.HasPrefix(got, "250 OK ids=") {
+		t.Errorf("got %q", got)
+	}
+	if got := h.got(); len(got) != 1 || got[0].text != strings.Repeat("\r\n", lines) {
+		t.Errorf("%d messages were delivered, or another text", len(got))
+	}
+}
+
 // However the bytes of a session are cut into packets, replies and messages are the same.
 func FuzzConversation(f *testing.F) {
 	f.Add([]byte("EHLO x\r\n"+message+message+"QUIT\r\n"), []byte{3, 0, 40})

@@ -81,6 +81,11 @@ func (s *scanner) tail(b []byte) []byte {
 
 var endOfData = []byte("\r\n.\r\n")
 
+// fixedLen is how much fixLines appends: a buffer from a pool must not grow.
+func fixedLen(b []byte) int {
+	return len(b) + bytes.Count(b, crByte) + bytes.Count(b, []byte{'\n'}) - 2*bytes.Count(b, []byte("\r\n"))
+}
+
 // fixLines makes each bare CR and each bare LF in b a CRLF, and appends the result to dst.
 func fixLines(dst, b []byte) []byte {
 	for {

@@ -112,6 +112,9 @@ func FuzzFixLines(f *testing.F) {
 		if n := bytes.Count(got, []byte("\r\n")); bytes.Count(got, []byte("\r")) != n || bytes.Count(got, []byte("\n")) != n {
 			t.Errorf("%q became %q, which has bare line ends", b, got)
 		}
+		if n := fixedLen(b); n != len(got) {
+			t.Errorf("%q became %d bytes, and fixedLen is %d", b, len(got), n)
+		}
 		if again := fixLines(nil, got); !bytes.Equal(again, got) {
 			t.Errorf("%q became %q, and that %q", b, got, again)
 		}
