@@ -48,8 +48,12 @@ func (s *Session) readText(start time.Time) (t *text, f flaw, err error) {
 		} else if f == flawless && cap(t.b)-len(t.b) < room && !s.grow(&t) {
 			f = noRoom
 		}
-		if f != flawless {
-			return t, f, s.discard(t.b[:cap(t.b)], sc.tail(t.b), start, received)
+		if f != flawless { // others have a use for the room, which is not needed to find the end
+			tail := sc.tail(t.b)
+			t.release()
+			s.giveBack()
+			t = s.srv.texts.get(room)
+			return t, f, s.discard(t.b[:cap(t.b)], tail, start, received)
 		}
 		n, err := s.read(t.b[len(t.b):min(cap(t.b), len(t.b)+s.opt.DataBufferSize)], s.dataDeadline(start, received))
 		if t.b = t.b[:len(t.b)+n]; err != nil {
@@ -92,13 +96,19 @@ func (s *Session) dataDeadline(start time.Time, received int) time.Time {
 	return by
 }
 
-// hold reserves n bytes of the budget until the end of the transaction.
+// hold reserves n bytes of the budget until giveBack, at the latest at the end of the transaction.
 func (s *Session) hold(n int) bool {
 	if !s.srv.budget.take(int64(n)) {
 		return false
 	}
 	s.held += int64(n)
 	return true
+}
+
+// giveBack ends what hold reserved.
+func (s *Session) giveBack() {
+	s.srv.budget.give(s.held)
+	s.held = 0
 }
 
 // grow replaces *t by one that is twice as large, if the budget has room for it.

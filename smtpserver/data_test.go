@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/mtakit/mtakit"
 	"github.com/mtakit/mtakit/smtpserver"
@@ -283,6 +284,31 @@ func TestAdmit(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A text that turned out to be too large takes no memory from others while the rest of it comes.
+func TestBodyMemoryOfDiscarded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := start(t, &smtpserver.Server{Options: smtpserver.Options{MaxMessageSize: 20 << 10}, Limits: smtpserver.Limits{BodyMemory: 33 << 10}})
+		c := h.dial("192.0.2.1:1")
+		expect(t, c, "220 ")
+		go io.WriteString(c, envelope+"DATA\r\n"+strings.Repeat("0123456789\r\n", 2000)+"and so")
+		for _, want := range []string{"250 ", "250 ", "354 "} {
+			expect(t, c, want)
+		}
+		synctest.Wait()
+		if got := last(h.talk(message + "QUIT\r\n")); !strings.HasPrefix(got, "250 OK ids=") {
+			t.Errorf("another client is told %q", got)
+		}
+		io.WriteString(c, " on\r\n.\r\n")
+		expect(t, c, "552 5.3.4 message too big")
+		io.WriteString(c, message)
+		for _, want := range []string{"250 ", "250 ", "354 ", "250 OK ids="} {
+			expect(t, c, want)
+		}
+		c.Close()
+	})
 }
 
 // When the memory for texts is used up, MAIL is refused; a text that grows too large in spite of that is refused at its end.

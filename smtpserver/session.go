@@ -346,8 +346,7 @@ func (s *Session) reset() {
 	s.open, s.sender = false, ""
 	clear(s.rcpts)
 	s.rcpts = s.rcpts[:0]
-	s.srv.budget.give(s.held)
-	s.held = 0
+	s.giveBack()
 }
 
 func (s *Session) log(level slog.Level, msg string, args ...any) {
