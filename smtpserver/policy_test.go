@@ -428,6 +428,20 @@ func TestRewriteReplies(t *testing.T) {
 	}
 }
 
+// A banner that policy makes a goodbye is one that the client gets to read.
+func TestRewriteBanner(t *testing.T) {
+	t.Parallel()
+	h := start(t, &smtpserver.Server{Policy: smtpserver.Policy{Reply: func(_ *smtpserver.Session, r mtakit.Response) mtakit.Response {
+		if r.Code == 220 {
+			return mtakit.Response{Code: 421, Text: "not today"}
+		}
+		return mtakit.Response{}
+	}}})
+	if got, want := h.talk("EHLO x\r\n"), "421 not today\r\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestDeferred(t *testing.T) {
 	t.Parallel()
 	var got mtakit.Durability

@@ -245,7 +245,7 @@ func (s *Session) greet() bool {
 		return false
 	}
 	s.banner()
-	return !s.hangup
+	return true
 }
 
 func (s *Session) banner() { s.reply(220, enhanced{}, s.opt.Hostname, " ", s.opt.Banner) }
