@@ -15,7 +15,8 @@
 // # The data path
 //
 // The command loop and the data reader are this package's own. Input is read in the largest pieces the kernel has and replies leave
-// in one write when the input is used up, so that a pipelined envelope costs one read and one write. The text of a message is read
+// in one write when the input is used up, so that a pipelined envelope costs one read and one write; the reply to a message leaves before the
+// policy is asked about the next envelope. The text of a message is read
 // straight into the buffer that the queue gets: line ends are found with SIMD searches, stuffed dots are taken out in place, and
 // the messages of a split transaction share the buffer, which goes back to a pool when the last [mtakit.Body] is closed. Trace
 // headers are one chunk in front of it.

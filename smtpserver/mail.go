@@ -143,6 +143,7 @@ func (s *Session) data(arg string) error {
 		s.receive(t, read)
 		t.release()
 	}
+	s.pressing = true
 	end := time.Now()
 	s.srv.metrics.processData.Observe(end.Sub(read))
 	s.srv.metrics.transaction.Observe(end.Sub(s.opened))

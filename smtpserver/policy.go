@@ -94,8 +94,17 @@ func verdict(err error) (r mtakit.Response, hangup, ok bool) {
 	return r, hangup, r.Temporary() || r.Permanent()
 }
 
-// call runs a callback: under a deadline, with a panic turned into an error.
+// call runs a callback, which may take its time: the reply to a message that came before is not held back for so long, since a client that misses it sends the
+// message again.
 func call[T any](s *Session, ctx context.Context, name string, f func(context.Context) (T, error)) (v T, err error) {
+	if s.pressing {
+		s.flush() // the next write finds out if this one fails
+	}
+	return guard(s, ctx, name, f)
+}
+
+// guard runs a callback under a deadline, with a panic turned into an error.
+func guard[T any](s *Session, ctx context.Context, name string, f func(context.Context) (T, error)) (v T, err error) {
 	if _, has := ctx.Deadline(); !has { // that of the transaction
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, s.opt.DataProcessingTimeout)

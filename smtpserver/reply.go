@@ -49,7 +49,7 @@ func (s *Session) rewrite(r *mtakit.Response) {
 	if s.srv.Policy.Reply == nil {
 		return
 	}
-	n, err := call(s, s.ctx, "smtp_server_rewrite_response", func(context.Context) (mtakit.Response, error) {
+	n, err := guard(s, s.ctx, "smtp_server_rewrite_response", func(context.Context) (mtakit.Response, error) {
 		return s.srv.Policy.Reply(s, *r), nil
 	})
 	switch {

@@ -252,7 +252,8 @@ func (s *Session) banner() { s.reply(220, enhanced{}, s.opt.Hostname, " ", s.opt
 
 // admit asks whether there is room for connections and messages.
 func (s *Session) admit() error {
-	return ask(s, s.ctx, "admit", func(context.Context) error { return s.srv.Admit() })
+	_, err := guard(s, s.ctx, "admit", func(context.Context) (any, error) { return nil, s.srv.Admit() })
+	return err
 }
 
 // talksEarly waits for Limits.GreetPause and says whether the client sent something meanwhile.

@@ -140,6 +140,34 @@ func TestProcessingTimeout(t *testing.T) {
 	}
 }
 
+// A client that sends the next envelope behind a message learns what became of the message before callbacks ponder over that envelope: it might give up and send
+// the message again.
+func TestReplyToDataDoesNotWait(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := start(t, &smtpserver.Server{Policy: smtpserver.Policy{Rcpt: func(context.Context, *smtpserver.Session, string) error {
+			pause(4 * time.Minute)
+			return nil
+		}}})
+		c := h.dial("192.0.2.1:1")
+		defer c.Close()
+		expect(t, c, "220 ")
+		io.WriteString(c, envelope+"DATA\r\n")
+		for _, want := range []string{"250 ", "250 ", "354 "} {
+			expect(t, c, want)
+		}
+		sent := time.Now()
+		io.WriteString(c, text+".\r\n"+envelope+"DATA\r\n")
+		expect(t, c, "250 OK ids=")
+		if took := time.Since(sent); took > 0 {
+			t.Errorf("the message was acknowledged after %v", took)
+		}
+		for _, want := range []string{"250 ", "250 ", "354 "} {
+			expect(t, c, want)
+		}
+	})
+}
+
 // Shutdown: who is idle is told so at once; who sends a message may finish it; new connections are not taken.
 func TestShutdown(t *testing.T) {
 	t.Parallel()

@@ -26,6 +26,7 @@ type wire struct {
 	in       []byte // in[pos:] is input
 	pos      int
 	out      []byte
+	pressing bool          // out holds the reply to a message
 	broken   bool          // a write failed
 	patience time.Duration // for a line, and for a write
 	now      time.Time     // when we last began to wait for a line
@@ -60,7 +61,7 @@ func (w *wire) write() error {
 	if w.out = w.out[:0]; cap(w.out) > 2*outLimit {
 		w.out = nil
 	}
-	w.broken = err != nil
+	w.pressing, w.broken = false, err != nil
 	return err
 }
 
