@@ -167,6 +167,26 @@ func TestTraceHeaders(t *testing.T) {
 	}
 }
 
+// What Received changes of one message of a transaction is not changed of the others; ids stay as they are.
+func TestReceivedChangesOneMessage(t *testing.T) {
+	t.Parallel()
+	h := start(t, &smtpserver.Server{Policy: smtpserver.Policy{Received: func(_ context.Context, _ *smtpserver.Session, m *smtpserver.Mail) error {
+		m.ID, m.Meta["x_to"], m.To[0] = mtakit.ID{1}, m.To[0], "new-"+m.To[0]
+		return nil
+	}}})
+	out := h.talk(mail + "RCPT TO:<a@x.test>\r\nRCPT TO:<b@x.test>\r\nRCPT TO:<c@x.test>\r\nDATA\r\n.\r\nQUIT\r\n")
+	var got []string
+	for _, m := range h.got() {
+		got = append(got, fmt.Sprint(m.Meta["x_to"], m.To))
+		if m.ID == (mtakit.ID{1}) || !strings.Contains(out, m.ID.String()) {
+			t.Errorf("id %s; the client was told %q", m.ID, out)
+		}
+	}
+	if want := []string{"a@x.test[new-a@x.test]", "b@x.test[new-b@x.test]", "c@x.test[new-c@x.test]"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 // A message that is refused as a whole does not end a session in which others were accepted.
 func TestRefusedBetweenAccepted(t *testing.T) {
 	t.Parallel()
@@ -425,6 +445,13 @@ func TestRewriteReplies(t *testing.T) {
 		"503 5.5.0 MAIL FROM must be issued first"}
 	if got := replies(h.talk("NOOP\r\nRSET\r\nVRFY x\r\n" + envelope + "DATA\r\n" + rcpt + "QUIT\r\n")); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
+	}
+	var recorded []string
+	for _, r := range h.records {
+		recorded = append(recorded, r.Response.Command+" "+r.Response.Text)
+	}
+	if want := []string{"VRFY x Command unimplemented", "DATA not now", "RCPT TO:<b@dst.test> MAIL FROM must be issued first"}; !slices.Equal(recorded, want) {
+		t.Errorf("recorded %q, want %q", recorded, want)
 	}
 }
 

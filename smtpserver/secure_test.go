@@ -358,6 +358,21 @@ func TestXCLIENT(t *testing.T) {
 	}
 }
 
+// What policy has said about domains was about another client.
+func TestXCLIENTAsksAboutDomainsAgain(t *testing.T) {
+	t.Parallel()
+	h := start(t, &smtpserver.Server{
+		Options: smtpserver.Options{AllowXCLIENT: new(true)},
+		Policy: smtpserver.Policy{ListenerDomain: func(_ context.Context, s *smtpserver.Session, _ string) (*smtpserver.ListenerDomain, error) {
+			return &smtpserver.ListenerDomain{RelayTo: s.Peer().Addr.Addr() == netip.MustParseAddr("203.0.113.7")}, nil
+		}},
+	})
+	out := h.talkFrom("203.0.113.1:1", envelope+"RSET\r\nXCLIENT ADDR=203.0.113.7\r\n"+message+"QUIT\r\n")
+	if !strings.Contains(out, "550 5.7.1 relaying not permitted") || !strings.Contains(out, "250 OK ids=") {
+		t.Errorf("got %q", out)
+	}
+}
+
 func TestPROXY(t *testing.T) {
 	t.Parallel()
 	v2 := "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\xcb\x00\x71\x07\xc6\x33\x64\x02\x00\x4d\x00\x19"
