@@ -8,11 +8,11 @@ func (s *Spool) apply(g *segment, off int64, o *op) {
 	case kindPut:
 		for i := range o.puts {
 			p := &o.puts[i]
-			s.applyPut(g, off, p, o.expectBody)
+			s.applyPut(g, off, p, o.expect, o.expectBody)
 		}
 	case kindRemove:
 		g.noteRef(o.ref.oldest, o.length)
-		if e, ok := s.index.remove(o.ref.id); ok && !o.copied {
+		if e, ok := s.index.remove(o.ref.id); ok {
 			s.drop(e.place, o.expectBody)
 			s.live.Add(-1)
 		}
@@ -24,15 +24,18 @@ func (s *Spool) apply(g *segment, off int64, o *op) {
 	}
 }
 
-func (s *Spool) applyPut(g *segment, off int64, p *put, oldBody uint32) {
+func (s *Spool) applyPut(g *segment, off int64, p *put, expect entry, oldBody uint32) {
 	e := entry{makePlace(g.slot, off+p.at, p.split, p.class).with(p.tries), p.due}
 	old := s.index.put(p.id, e, func(old entry) bool { return s.isRecordOf(old, p.id) })
 	s.hold(e.place, p.bodySlot)
 	g.puts++
-	if old.place != 0 {
-		s.drop(old.place, oldBody)
-	} else {
+	switch {
+	case old.place == 0:
 		s.live.Add(1)
+	case old.record() == expect.record():
+		s.drop(old.place, oldBody)
+	default: // it was stored under an id that is there
+		s.drop(old.place, s.bodySlotOf(old))
 	}
 }
 

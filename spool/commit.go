@@ -207,6 +207,19 @@ func (s *Spool) flush() {
 	s.taken = batch
 }
 
+// writeLast writes o, which is not of its message's owner, behind all that is queued: what the owner has queued is applied then, and the
+// comparison with the index is the last word. In one run with o, both would be compared with the same entry.
+func (s *Spool) writeLast(o *op) error {
+	s.writeMu.Lock()
+	defer s.writeMu.Unlock()
+	if err := s.closedErr(); err != nil {
+		return err
+	}
+	s.flush()
+	s.write([]*op{o})
+	return o.err
+}
+
 // write puts frames into the log, as many with one call as the segment takes; writeMu is held.
 func (s *Spool) write(batch []*op) {
 	for len(batch) > 0 {
@@ -316,6 +329,12 @@ func (s *Spool) writeRun(run []*op) {
 
 // expected says whether the message of o is where it was when o was made, and sets what depends on that.
 func (s *Spool) expected(o *op) error {
+	if o.copied {
+		if _, ok := s.index.get(o.ref.id); ok {
+			return errMoved // it was stored again
+		}
+		return nil
+	}
 	if o.expect == (entry{}) {
 		return nil
 	}

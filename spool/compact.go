@@ -128,7 +128,7 @@ func (s *Spool) copyFrame(g *segment, off int64, f frame, raw []byte) error {
 		if at := s.at(e.slot()); at == nil || at.number >= g.number {
 			return nil // a later record of the message has it
 		}
-		err := s.refer(kindReschedule, ref.id, unpackDue(ref.due, 0), int(ref.tries))
+		err := s.refer(kindReschedule, ref.id, unpackDue(ref.due, 0), int(ref.tries), true)
 		return unlessGone(err)
 	}
 	s.writeMu.Lock()
@@ -143,7 +143,7 @@ func (s *Spool) copyFrame(g *segment, off int64, f frame, raw []byte) error {
 	o.frame = appendRemove(o.frame, ref.id)
 	setOldest(o.frame, ref.oldest)
 	o.finish()
-	return s.commit(o, false)
+	return unlessGone(s.writeLast(o))
 }
 
 // unlessGone forgives what happens when the owner of a message is quicker.
@@ -205,12 +205,9 @@ func (s *Spool) copyMessage(id mtakit.ID) error {
 	if err := o.sealBodies(); err != nil {
 		return err
 	}
-	s.writeMu.Lock()
-	s.flush() // so that what the owner has queued is applied, and the comparison with the index is the last word
-	s.write([]*op{o})
-	s.writeMu.Unlock()
-	if o.err == nil {
-		s.stats.copied.Inc()
+	if err := s.writeLast(o); err != nil {
+		return unlessGone(err)
 	}
-	return unlessGone(o.err)
+	s.stats.copied.Inc()
+	return nil
 }

@@ -118,11 +118,7 @@ func (s *Spool) forgetDamaged(id mtakit.ID, r *reading) error {
 	}
 	o.frame = appendRemove(o.frame, id)
 	o.finish()
-	err := s.commit(o, false)
-	if err == errMoved || errors.Is(err, mtakit.ErrNotFound) {
-		err = nil
-	}
-	return err
+	return unlessGone(s.writeLast(o))
 }
 
 // part is a piece of a segment.

@@ -277,7 +277,7 @@ func (s *Spool) Reschedule(ctx context.Context, id mtakit.ID, due time.Time, tri
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return s.again(func() error { return s.refer(kindReschedule, id, due, tries) })
+	return s.again(func() error { return s.refer(kindReschedule, id, due, tries, false) })
 }
 
 // Remove implements [mtakit.Spool]. It does not wait for a sync.
@@ -285,15 +285,15 @@ func (s *Spool) Remove(ctx context.Context, id mtakit.ID) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	err := s.again(func() error { return s.refer(kindRemove, id, time.Time{}, 0) })
+	err := s.again(func() error { return s.refer(kindRemove, id, time.Time{}, 0, false) })
 	if err == nil {
 		s.stats.removed.Inc()
 	}
 	return err
 }
 
-// refer writes a record that is about another.
-func (s *Spool) refer(k kind, id mtakit.ID, due time.Time, tries int) error {
+// refer writes a record that is about another; last says that it is not the owner of the message who asks.
+func (s *Spool) refer(k kind, id mtakit.ID, due time.Time, tries int, last bool) error {
 	e, ok := s.index.get(id)
 	if !ok {
 		return s.absent()
@@ -318,6 +318,9 @@ func (s *Spool) refer(k kind, id mtakit.ID, due time.Time, tries int) error {
 		o.frame = appendRemove(o.frame, id)
 	}
 	o.finish()
+	if last {
+		return s.writeLast(o)
+	}
 	return s.commit(o, false)
 }
 

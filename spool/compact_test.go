@@ -1,0 +1,146 @@
+package spool
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/mtakit/mtakit"
+	"github.com/mtakit/mtakit/internal/vfs"
+)
+
+// rig is a spool whose segments are turned by hand.
+type rig struct {
+	*Spool
+	t *testing.T
+}
+
+func newRig(t *testing.T, disk *vfs.Mem) rig {
+	t.Helper()
+	s, err := Open("/spool", Options{FS: disk, SegmentSize: minSegment, CheckpointInterval: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rig{s, t}
+}
+
+func (r rig) ok(err error) {
+	r.t.Helper()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r rig) store(m *mtakit.Message) {
+	r.t.Helper()
+	r.ok(r.Store(r.t.Context(), []mtakit.Submission{{Message: m, Body: mtakit.Bytes("body")}}, mtakit.Durable))
+}
+
+// turn begins another segment and returns the one before.
+func (r rig) turn() *segment {
+	r.t.Helper()
+	r.writeMu.Lock()
+	defer r.writeMu.Unlock()
+	g := r.active
+	r.ok(r.rotate())
+	return g
+}
+
+func (r rig) close() {
+	r.t.Helper()
+	r.ok(r.Close())
+}
+
+func letter(n byte) *mtakit.Message {
+	return &mtakit.Message{ID: mtakit.ID{0, 0, 0, 0, 0, n, 0x70, 15: n}, Sender: "a@example.com", To: []string{"b@example.org"}}
+}
+
+// A reschedule is copied forward while the message's owner has something queued that has not been written yet.
+func TestOwnerIsQuickerThanCopying(t *testing.T) {
+	t.Parallel()
+	due := time.Unix(2_000_000_000, 0).UTC()
+	begin := func(t *testing.T) (rig, *mtakit.Message, *segment, *op) {
+		s, m := newRig(t, new(vfs.Mem)), letter(1)
+		s.store(m)
+		s.turn()
+		s.ok(s.Reschedule(t.Context(), m.ID, due, 3))
+		g := s.turn()
+		e, _ := s.index.get(m.ID)
+		o := newOp(kindRemove)
+		o.expect, o.ref.id = e, m.ID
+		return s, m, g, o
+	}
+	queue := func(s rig, o *op) {
+		o.finish()
+		s.queueMu.Lock()
+		s.queue = append(s.queue, o)
+		s.queueMu.Unlock()
+	}
+	t.Run("remove", func(t *testing.T) {
+		s, m, g, o := begin(t)
+		defer s.close()
+		o.frame = appendRemove(o.frame, m.ID)
+		queue(s, o)
+		s.ok(s.copyForward(g))
+		if _, err := s.Load(t.Context(), m.ID); !errors.Is(err, mtakit.ErrNotFound) || s.Len() != 0 {
+			t.Errorf("Load of the removed message: %v; there are %d messages", err, s.Len())
+		}
+	})
+	t.Run("reschedule", func(t *testing.T) {
+		s, m, g, o := begin(t)
+		defer s.close()
+		o.kind, o.frame = kindReschedule, newFrame(o.frame, kindReschedule)
+		o.ref.due, _ = packDue(due.Add(time.Hour))
+		o.ref.tries = 4
+		o.frame = appendReschedule(o.frame, m.ID, o.ref.due, o.ref.tries)
+		queue(s, o)
+		s.ok(s.copyForward(g))
+		got, err := s.Load(t.Context(), m.ID)
+		s.ok(err)
+		if !got.Due.Equal(due.Add(time.Hour)) || got.Tries != 4 {
+			t.Errorf("it is due %v after %d tries, want %v after 4", got.Due, got.Tries, due.Add(time.Hour))
+		}
+	})
+}
+
+// A message that was removed has come again, under the id that it had. That its removal is copied forward does not take it out.
+func TestRemovedAndStoredAgain(t *testing.T) {
+	t.Parallel()
+	disk := new(vfs.Mem)
+	s, m := newRig(t, disk), letter(1)
+	s.store(letter(2)) // keeps the first segment
+	s.store(m)
+	s.turn()
+	s.ok(s.Remove(t.Context(), m.ID))
+	g := s.turn()
+	s.store(m)
+	s.ok(s.copyForward(g))
+	for range 2 {
+		if _, err := s.Load(t.Context(), m.ID); err != nil || s.Len() != 2 {
+			t.Errorf("Load: %v; there are %d messages", err, s.Len())
+		}
+		s.close()
+		if err := disk.Remove("/spool/index.db"); err != nil {
+			t.Fatal(err)
+		}
+		s = newRig(t, disk)
+	}
+	s.close()
+}
+
+// A message is stored under an id that is there already, and its body was not where its envelope is: what is freed is its own.
+func TestStoredOverAnUpdated(t *testing.T) {
+	t.Parallel()
+	s, m := newRig(t, new(vfs.Mem)), letter(1)
+	defer s.close()
+	s.store(letter(2))
+	first := s.turn()
+	s.store(m)
+	second := s.turn()
+	s.ok(s.Update(t.Context(), m))
+	s.turn()
+	s.store(m)
+	if first.live != 1 || second.live != 0 {
+		t.Errorf("segments of the other message and of the old body have %d and %d live records, want 1 and 0", first.live, second.live)
+	}
+}
