@@ -144,3 +144,28 @@ func TestStoredOverAnUpdated(t *testing.T) {
 		t.Errorf("segments of the other message and of the old body have %d and %d live records, want 1 and 0", first.live, second.live)
 	}
 }
+
+// Somebody has deleted the files that are kept for further segments.
+func TestSpareIsGone(t *testing.T) {
+	t.Parallel()
+	disk := new(vfs.Mem)
+	s := newRig(t, disk)
+	defer s.close()
+	s.store(letter(1))
+	s.turn()
+	s.ok(s.Remove(t.Context(), letter(1).ID))
+	s.ok(s.Compact(t.Context()))
+	s.createMu.Lock()
+	spares := s.spares
+	s.createMu.Unlock()
+	if len(spares) == 0 {
+		t.Fatal("there is no spare")
+	}
+	for _, sp := range spares {
+		s.ok(disk.Remove(s.path(sp.name)))
+	}
+	for range 2 + len(spares) {
+		s.turn()
+	}
+	s.ok(s.Err())
+}

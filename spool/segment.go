@@ -115,15 +115,18 @@ func (s *Spool) createSegment(number uint64) (*segment, error) {
 	name := s.path(segmentName(number))
 	temp := name + tempSuffix
 	flag := os.O_RDWR | os.O_CREATE | os.O_EXCL
-	recycled := len(s.spares) > 0
-	if recycled {
-		sp := s.spares[len(s.spares)-1]
-		if err := s.fs.Rename(s.path(sp.name), temp); err != nil {
+	recycled := false
+	for n := len(s.spares); n > 0 && !recycled; n-- {
+		sp := s.spares[n-1]
+		s.spares = s.spares[:n-1] // also if it fails: it would again
+		switch err := s.fs.Rename(s.path(sp.name), temp); {
+		case err == nil:
+			recycled, g.size, flag = true, sp.size, os.O_RDWR
+		case !errors.Is(err, fs.ErrNotExist): // else somebody has deleted it
 			return nil, err
 		}
-		s.spares = s.spares[:len(s.spares)-1]
-		g.size, flag = sp.size, os.O_RDWR
-	} else {
+	}
+	if !recycled {
 		g.size = s.segmentSize()
 	}
 	f, err := s.fs.OpenFile(temp, flag, 0o600)
