@@ -2,6 +2,7 @@ package spool
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -168,4 +169,22 @@ func TestSpareIsGone(t *testing.T) {
 		s.turn()
 	}
 	s.ok(s.Err())
+}
+
+// An envelope that is larger than what can be read again is refused, and the one before stays.
+func TestUpdateTooLarge(t *testing.T) {
+	t.Parallel()
+	s, m := newRig(t, new(vfs.Mem)), letter(1)
+	defer s.close()
+	s.store(m)
+	large := letter(1)
+	large.Meta = map[string]any{"large": strings.Repeat("x", maxHeads)}
+	if err := s.Update(t.Context(), large); err == nil {
+		t.Error("it was taken")
+	}
+	got, err := s.Load(t.Context(), m.ID)
+	s.ok(err)
+	if len(got.Meta) != 0 {
+		t.Error("it was stored")
+	}
 }

@@ -151,8 +151,8 @@ func (o *op) room(n int64) []byte {
 
 // sealBodies tells each head where its body is, bodies being in the order of the heads, and completes the frame.
 func (o *op) sealBodies() error {
-	if len(o.frame)-frameSize > maxHeads {
-		return fmt.Errorf("the envelopes of a batch have %d bytes, at most %d can be stored", len(o.frame)-frameSize, maxHeads)
+	if err := o.checkHeads(); err != nil {
+		return err
 	}
 	body := int64(len(o.frame))
 	for i := range o.puts {
@@ -258,18 +258,32 @@ func (s *Spool) Update(ctx context.Context, m *mtakit.Message) error {
 			return fmt.Errorf("spool: message %s: %w", m.ID, err)
 		}
 		o.frame = finishHead(o.frame, at, &h)
-		o.put(r, &h)
+		if err := o.put(r, &h); err != nil {
+			return fmt.Errorf("spool: message %s: %w", m.ID, err)
+		}
 		return s.commit(o, true)
 	})
 }
 
 // put completes a frame of one head, h, that replaces r and whose body is elsewhere.
-func (o *op) put(r *reading, h *head) {
+func (o *op) put(r *reading, h *head) error {
+	if err := o.checkHeads(); err != nil {
+		return err
+	}
 	sealHead(o.frame[frameSize:], h.body)
 	o.puts = append(o.puts, put{id: h.id, at: frameSize, due: h.due, tries: h.tries, split: true,
 		class: sizeClass(h.size), bodySlot: r.bodySegment().slot})
 	o.expect, o.expectBody = r.entry, r.bodySegment().slot
 	o.finish()
+	return nil
+}
+
+// checkHeads refuses heads that would not be read again.
+func (o *op) checkHeads() error {
+	if n := len(o.frame) - frameSize; n > maxHeads {
+		return fmt.Errorf("envelopes of %d bytes, at most %d can be stored at once", n, maxHeads)
+	}
+	return nil
 }
 
 // Reschedule implements [mtakit.Spool].
