@@ -104,11 +104,8 @@ func (s *Spool) copyFrame(g *segment, off int64, f frame, raw []byte) error {
 	if f.kind == kindPut {
 		return eachHead(f, raw, func(at int64, h *head) error {
 			e, ok := s.index.get(h.id)
-			if ok && e.slot() == g.slot && e.off() == off+at {
-				return s.copyMessage(h.id)
-			}
-			if ok && e.split() {
-				return s.joinBody(h.id, g)
+			if ok && (e.split() || e.slot() == g.slot && e.off() == off+at) {
+				return s.copyMessage(h.id, g)
 			}
 			return nil
 		})
@@ -154,55 +151,52 @@ func unlessGone(err error) error {
 	return err
 }
 
-// joinBody copies a message forward whose envelope is elsewhere, if its body is in g.
-func (s *Spool) joinBody(id mtakit.ID, g *segment) error {
-	r, err := s.read(id)
-	if err != nil {
-		return unlessGone(err)
-	}
-	inG := r.other == g
-	r.release()
-	if !inG {
+// unlessDamaged is unlessGone, and forgives what was set aside.
+func unlessDamaged(err error) error {
+	var d *DamagedError
+	if errors.As(err, &d) && d.File != "" {
 		return nil
 	}
-	return s.copyMessage(id)
+	return unlessGone(err)
 }
 
-// copyMessage writes a message again, with its body.
-func (s *Spool) copyMessage(id mtakit.ID) error {
+// copyMessage writes a message again of which g has something. A body that is elsewhere stays there: so a message has its body in one
+// segment only, and with it the one record from which, were the index lost, it could come back after its removal is no longer in the log.
+func (s *Spool) copyMessage(id mtakit.ID, g *segment) error {
 	r, err := s.read(id)
 	if err != nil {
-		var d *DamagedError
-		if errors.As(err, &d) && d.File != "" {
-			return nil
-		}
-		return unlessGone(err)
+		return unlessDamaged(err)
 	}
 	defer r.release()
-	body, err := s.openBody(r)
-	if err != nil {
-		var d *DamagedError
-		if errors.As(err, &d) && d.File != "" {
-			return nil
-		}
-		return unlessGone(err)
+	if r.segment != g && r.other != g {
+		return nil
 	}
-	defer body.Close()
 	o := newOp(kindPut)
 	defer o.free()
 	h := r.head
 	if h.due != r.entry.due {
 		h.dueNS = 0
 	}
-	h.due, h.tries, h.split, h.segment = r.entry.due, r.entry.tries(), false, 0
-	if err := o.addBody(&h, body); err != nil {
-		return err
+	h.due, h.tries = r.entry.due, r.entry.tries()
+	if r.bodySegment() == g {
+		var body mtakit.Body
+		if body, err = s.openBody(r); err != nil {
+			return unlessDamaged(err)
+		}
+		defer body.Close()
+		h.split, h.segment = false, 0
+		if err = o.addBody(&h, body); err != nil {
+			return err
+		}
+		o.frame = appendHead(o.frame, &h)
+		o.puts = append(o.puts, put{id: id, at: frameSize, due: h.due, tries: h.tries, class: sizeClass(h.size)})
+		o.expect, o.expectBody = r.entry, g.slot
+		err = o.sealBodies()
+	} else {
+		o.frame = appendHead(o.frame, &h)
+		err = o.put(r, &h)
 	}
-	o.frame = appendHead(o.frame, &h)
-	o.puts = append(o.puts, put{id: id, at: frameSize, due: h.due, tries: h.tries, class: sizeClass(h.size)})
-	o.expect = r.entry
-	o.expectBody = r.bodySegment().slot
-	if err := o.sealBodies(); err != nil {
+	if err != nil {
 		return err
 	}
 	if err := s.writeLast(o); err != nil {

@@ -34,7 +34,7 @@ func (r rig) ok(err error) {
 
 func (r rig) store(m *mtakit.Message) {
 	r.t.Helper()
-	r.ok(r.Store(r.t.Context(), []mtakit.Submission{{Message: m, Body: mtakit.Bytes("body")}}, mtakit.Durable))
+	r.ok(r.Store(r.t.Context(), []mtakit.Submission{{Message: m, Body: mtakit.Bytes(strings.Repeat("x", 200))}}, mtakit.Durable))
 }
 
 // turn begins another segment and returns the one before.
@@ -186,5 +186,29 @@ func TestUpdateTooLarge(t *testing.T) {
 	s.ok(err)
 	if len(got.Meta) != 0 {
 		t.Error("it was stored")
+	}
+}
+
+// The record of a message's envelope is copied forward and its segment freed, then that of its removal, but not that of its first record. When the
+// index is lost then, the message does not come back.
+func TestRemovalOutlivesFirstRecord(t *testing.T) {
+	t.Parallel()
+	disk := new(vfs.Mem)
+	s, m := newRig(t, disk), letter(1)
+	for n := range byte(16) { // so that the segment is not worth copying
+		s.store(letter(2 + n))
+	}
+	s.store(m)
+	s.turn()
+	s.ok(s.Update(t.Context(), m))
+	s.ok(s.copyForward(s.turn()))
+	s.ok(s.Remove(t.Context(), m.ID))
+	s.ok(s.Compact(t.Context()))
+	s.close()
+	s.ok(disk.Remove("/spool/index.db"))
+	s = newRig(t, disk)
+	defer s.close()
+	if _, err := s.Load(t.Context(), m.ID); !errors.Is(err, mtakit.ErrNotFound) || s.Len() != 16 {
+		t.Errorf("Load of a message that was removed: %v; there are %d messages", err, s.Len())
 	}
 }
