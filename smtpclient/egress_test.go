@@ -46,6 +46,21 @@ func (zones) LookupTLSA(context.Context, string) (a mtakit.Answer[mtakit.TLSA], 
 
 func hosts(list ...mtakit.Host) *mtakit.Site { return &mtakit.Site{Name: "site", Hosts: list} }
 
+// An address is secure if both the record that names the host and the one that has the address are.
+func TestSecure(t *testing.T) {
+	t.Parallel()
+	for _, secure := range []bool{true, false} {
+		var n smtptest.Network
+		newPeer(t, &n, "192.0.2.1:25")
+		e := egress(&n)
+		e.Resolver = zones{"mx.test": {"192.0.2.1"}} // whose answers are
+		s := connect(t, e, &mtakit.Path{Site: hosts(mtakit.Host{Name: "mx.test", Secure: secure})})
+		if got := s.Info().Secure; got != secure {
+			t.Errorf("secure is %t, that of the MX record %t", got, secure)
+		}
+	}
+}
+
 func TestPlan(t *testing.T) {
 	t.Parallel()
 	z := zones{
