@@ -110,11 +110,15 @@ func encodedWord(b []byte) (cset string, text []byte, n int, ok bool) {
 	if !ok || len(cs) == 0 || len(rest) < 2 || rest[1] != '?' {
 		return "", nil, 0, false
 	}
-	end := bytes.Index(rest[2:], []byte("?="))
+	text = rest[2:]
+	if i := bytes.Index(text, []byte("=?")); i >= 0 { // the next word, or padding and the end: no text goes on behind it, and neither does the search
+		text = text[:min(i+3, len(text))]
+	}
+	end := bytes.Index(text, []byte("?="))
 	if end < 0 {
 		return "", nil, 0, false
 	}
-	payload := rest[2 : 2+end]
+	payload := text[:end]
 	switch rest[0] | 0x20 {
 	case 'b':
 		payload = bytes.TrimRight(payload, "=")

@@ -4,6 +4,7 @@ import (
 	"mime"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -35,12 +36,28 @@ func TestDecodeText(t *testing.T) {
 		{"=?utf-8?q?=G0?=", "=?utf-8?q?=G0?="},
 		{"=?utf-8?b?!?=", "=?utf-8?b?!?="},
 		{"=?=?utf-8?q?a?=", "=?a"},
+		{"=?utf-8?q?a?==?utf-8?b?Yg==?=x", "abx"},
+		{"=?utf-8?q?a=?utf-8?q?b?=", "=?utf-8?q?ab"},
 		{"raw \xe9", "raw \xe9"},
 		{"=?utf-8?q?=ff?=", "\ufffd"},
 	} {
 		if got := rfc5322.DecodeText([]byte(c.in)); got != c.want {
 			t.Errorf("DecodeText(%q) = %q, want %q", c.in, got, c.want)
 		}
+	}
+}
+
+// Text that begins a thousand words and ends none takes as long as other text. It took a minute and more.
+func TestDecodeTextOfBeginnings(t *testing.T) {
+	t.Parallel()
+	const size = 1 << 20
+	text := []byte(strings.Repeat("=?a?b?x", size/7))
+	start := time.Now()
+	if got := rfc5322.DecodeText(text); got != string(text) {
+		t.Error("the text has changed")
+	}
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("%d bytes took %v", size, took)
 	}
 }
 
