@@ -283,10 +283,10 @@ func TestHeaderInjection(t *testing.T) {
 
 func TestDialectsAndVariables(t *testing.T) {
 	t.Parallel()
-	const recipients = `"recipients":[{"email":"b@example.net","name":"B <b>","substitutions":{"x":"own","email":"shown@example.net"}}],"substitutions":{"x":"all","y":"both","name":"no","big":12345678901234567}`
+	const recipients = `"recipients":[{"email":"b@example.net","name":"B <b>","substitutions":{"x":"own","email":"shown@example.net"}}],"substitutions":{"x":"all","y":"both","name":"no","big":12345678901234567,"hash":18446744073709551615}`
 	for _, c := range []struct{ dialect, text, html, want string }{
 		{"Jinja", "{{x}} {{y}} {{email}} {{name}} {{to_header}} {{big}}", "<p>{{name}}", "own both shown@example.net B <b> \"B <b>\" <b@example.net> 12345678901234567\n<p>B &lt;b&gt;"},
-		{"Handlebars", "{{x}} {{y}} {{email}} {{name}} {{big}}", "<p>{{name}}", "own both shown@example.net B <b> 12345678901234567\n<p>B &lt;b&gt;"},
+		{"Handlebars", "{{x}} {{y}} {{email}} {{name}} {{big}} {{hash}}", "<p>{{name}}", "own both shown@example.net B <b> 12345678901234567 18446744073709551615\n<p>B &lt;b&gt;"},
 		{"Static", "{{x}} {%", "{{name}}", "{{x}} {%\n{{name}}"},
 	} {
 		api, o := newAPI(t, nil)

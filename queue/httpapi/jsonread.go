@@ -252,7 +252,7 @@ func (r *reader) mapOf() map[string]any {
 	return m
 }
 
-// value reads any value. Whole numbers are int64 as long as they fit, so that a large one is not rounded.
+// value reads any value. Whole numbers are int64 or uint64 as long as they fit, so that a large one is not rounded.
 func (r *reader) value(depth int) any {
 	if depth > valueDepth {
 		r.shape("recursion limit exceeded")
@@ -266,6 +266,9 @@ func (r *reader) value(depth int) any {
 		s := t.String()
 		if i, err := strconv.ParseInt(s, 10, 64); err == nil {
 			return i
+		}
+		if u, err := strconv.ParseUint(s, 10, 64); err == nil {
+			return u
 		}
 		f, err := strconv.ParseFloat(s, 64)
 		if err != nil {

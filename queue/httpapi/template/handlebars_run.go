@@ -227,7 +227,7 @@ func (b *hbBlock) exec(r *run) {
 		switch v := v.(type) {
 		case []any:
 			b.each(r, v, body, otherwise)
-		case bool, int64, float64, string, safe:
+		case bool, int64, uint64, float64, string, safe:
 			if hbTruthy(v, false) {
 				body.exec(r)
 			} else {

@@ -130,6 +130,8 @@ func newFilters() map[string]filterFunc {
 			switch v := v.(type) {
 			case int64:
 				return max(v, -v)
+			case uint64:
+				return v
 			case float64:
 				return math.Abs(v)
 			}
@@ -477,8 +479,9 @@ func (r *run) columns(v any, a *args) any {
 }
 
 func (r *run) round(v any, a *args) any {
-	if i, ok := v.(int64); ok {
-		return i
+	switch v.(type) {
+	case int64, uint64:
+		return v
 	}
 	f, ok := number(v)
 	if !ok {
@@ -490,7 +493,7 @@ func (r *run) round(v any, a *args) any {
 
 func (r *run) toInt(v any) any {
 	switch v := v.(type) {
-	case int64:
+	case int64, uint64:
 		return v
 	case float64:
 		if math.Abs(v) < 1<<63 {

@@ -46,7 +46,7 @@ func newTests() map[string]testFunc {
 		"false":     is(func(v any) bool { return v == false }),
 		"boolean":   kind("bool"),
 		"number":    kind("number"),
-		"integer":   is(func(v any) bool { _, ok := v.(int64); return ok }),
+		"integer":   is(func(v any) bool { _, ok := compareInts(v, v); return ok }),
 		"float":     is(func(v any) bool { _, ok := v.(float64); return ok }),
 		"string":    kind("string"),
 		"sequence":  kind("sequence"),

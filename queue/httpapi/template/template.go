@@ -8,8 +8,8 @@
 // budget of steps, memory and output that it can't get round, so that no template runs for long or takes a server's memory. Line ends of
 // the template stay as they are. Templates whose name ends in .html escape what they insert.
 //
-// Values are those of JSON: nil, bool, int64, float64, string, []any and map[string]any; they are not changed. Maps are iterated by key
-// in order, so that the same input gives the same text. A Template is safe for concurrent use. The package has no state and no goroutine.
+// Values are those of JSON: nil, bool, int64, uint64 for what is more than that, float64, string, []any and map[string]any; they are not changed. Maps are
+// iterated by key in order, so that the same input gives the same text. A Template is safe for concurrent use. The package has no state and no goroutine.
 package template
 
 import (

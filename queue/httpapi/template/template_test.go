@@ -20,7 +20,8 @@ var world = vars{
 	"user":  vars{"name": "Jo", "tags": list("x", "y"), "address": vars{"city": "Wien"}},
 	"users": list(vars{"name": "Ann", "age": int64(30), "on": true}, vars{"name": "bob", "age": int64(25), "on": false}, vars{"name": "Cid", "age": int64(30), "on": true}),
 	"map":   vars{"b": int64(1), "a": int64(2)},
-	"tree":  list(vars{"t": "1", "kids": list(vars{"t": "1.1", "kids": list()})}, vars{"t": "2", "kids": list()}),
+	"hash":  uint64(1<<64 - 1), "hash2": uint64(1<<64 - 2),
+	"tree": list(vars{"t": "1", "kids": list(vars{"t": "1.1", "kids": list()})}, vars{"t": "2", "kids": list()}),
 }
 
 var limits = template.Limits{Now: func() time.Time { return time.Unix(1700000000, 0) }}
@@ -57,6 +58,8 @@ func TestJinja(t *testing.T) {
 		// Expressions.
 		{"{{ 1 + 2 * 3 }} {{ (1 + 2) * 3 }} {{ 7 // 2 }} {{ -7 // 2 }} {{ -7 % 3 }} {{ 7 / 2 }} {{ 2 ** 10 }} {{ -n }} {{ 1_000 }}", "7 9 3 -4 2 3.5 1024 -3 1000"},
 		{"{{ 9223372036854775807 + 1 }} {{ 9223372036854775807 * 2 }}", "9223372036854776000.0 18446744073709552000.0"},
+		{"{{ hash }} {{ [hash] }} {{ hash | int }} {{ hash | abs }} {{ hash | round }} {{ hash | tojson }} {{ hash is integer }} {{ hash is number }}", "18446744073709551615 [18446744073709551615] 18446744073709551615 18446744073709551615 18446744073709551615 18446744073709551615 true true"},
+		{"{{ hash == hash2 }} {{ hash > hash2 }} {{ n < hash }} {{ hash == n }} {% if hash %}yes{% endif %} {{ hash + 0 }}", "false true true false yes 18446744073709552000.0"},
 		{"{{ 'a' ~ 1 ~ none }} {{ 'a' + 'b' }} {{ 'ab' * 3 }} {{ [1] + [2] }}", "a1none ab ababab [1, 2]"},
 		{"{{ 1 < 2 }} {{ 'a' == 'a' }} {{ 1 == 1.0 }} {{ n != 3 }} {{ 2 >= 2 }} {{ 1 == true }}", "true true true false true true"},
 		{"{{ 'a' in items }} {{ 'z' not in items }} {{ 'an' in name }} {{ 'b' in map }}", "true true true true"},

@@ -49,6 +49,8 @@ func truthy(v any) bool {
 		return v
 	case int64:
 		return v != 0
+	case uint64:
+		return v != 0
 	case float64:
 		return v != 0
 	case string:
@@ -71,7 +73,7 @@ func kindName(v any) string {
 		return "undefined"
 	case bool:
 		return "bool"
-	case int64, float64:
+	case int64, uint64, float64:
 		return "number"
 	case string, safe:
 		return "string"
@@ -98,6 +100,8 @@ func (r *run) display(v any) string {
 		return strconv.FormatBool(v)
 	case int64:
 		return strconv.FormatInt(v, 10)
+	case uint64:
+		return strconv.FormatUint(v, 10)
 	case float64:
 		return formatFloat(v)
 	case time.Time:
@@ -225,6 +229,8 @@ func number(v any) (float64, bool) {
 	switch v := v.(type) {
 	case int64:
 		return float64(v), true
+	case uint64:
+		return float64(v), true
 	case float64:
 		return v, true
 	case bool:
@@ -250,6 +256,27 @@ func integer(v any) (int64, bool) {
 			return 1, true
 		}
 		return 0, true
+	}
+	return 0, false
+}
+
+// compareInts compares whole numbers, which a float64 might not tell apart; ok is false if one of both is none. A uint64 is more than any int64.
+func compareInts(a, b any) (c int, ok bool) {
+	switch x := a.(type) {
+	case int64:
+		switch y := b.(type) {
+		case int64:
+			return cmp.Compare(x, y), true
+		case uint64:
+			return -1, true
+		}
+	case uint64:
+		switch y := b.(type) {
+		case int64:
+			return 1, true
+		case uint64:
+			return cmp.Compare(x, y), true
+		}
 	}
 	return 0, false
 }
@@ -296,10 +323,8 @@ func (r *run) equal(a, b any) bool {
 		r.step(min(len(s), len(t)) / 64)
 		return ok && s == t
 	}
-	if x, ok := a.(int64); ok {
-		if y, ok := b.(int64); ok {
-			return x == y
-		}
+	if c, ok := compareInts(a, b); ok {
+		return c == 0
 	}
 	x, ok1 := number(a)
 	y, ok2 := number(b)
@@ -309,10 +334,8 @@ func (r *run) equal(a, b any) bool {
 // compare orders values; those of different kinds by kind.
 func (r *run) compare(a, b any) int {
 	r.step(1)
-	if x, ok := a.(int64); ok {
-		if y, ok := b.(int64); ok {
-			return cmp.Compare(x, y)
-		}
+	if c, ok := compareInts(a, b); ok {
+		return c
 	}
 	x, ok1 := number(a)
 	y, ok2 := number(b)
