@@ -13,7 +13,7 @@ type Message struct {
 	ID       ID
 	Sender   string         // reverse-path without <>; "" is the null sender
 	To       []string       // forward-paths without <>; at least one
-	Meta     map[string]any // JSON values; nil is empty. Names of ours are the Meta constants; yours begin with x_
+	Meta     map[string]any // JSON values, whose whole numbers stay as they are; nil is empty. Names of ours are the Meta constants; yours begin with x_
 	Queue    QueueName      // the scheduled queue; if zero, Submit derives it with [Message.DeriveQueue]
 	Size     int64          // bytes of the body
 	Due      time.Time      // zero is now

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/mtakit/mtakit"
+	"github.com/mtakit/mtakit/internal/metajson"
 )
 
 // ErrMalformed is wrapped where what a node sent is not a message.
@@ -20,10 +21,10 @@ const (
 
 // envelope is the line before the bytes of a message.
 type envelope struct {
-	ID     mtakit.ID      `json:"id"`
-	Sender string         `json:"sender"`
-	To     recipients     `json:"recipient"`
-	Meta   map[string]any `json:"meta"`
+	ID     mtakit.ID    `json:"id"`
+	Sender string       `json:"sender"`
+	To     recipients   `json:"recipient"`
+	Meta   metajson.Map `json:"meta"`
 }
 
 // recipients are written as a list, and read as one or as a single text.

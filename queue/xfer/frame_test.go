@@ -66,6 +66,19 @@ func FuzzSplit(f *testing.F) {
 	})
 }
 
+// Numbers of 64 bits arrive as they were sent.
+func TestSplitNumbers(t *testing.T) {
+	t.Parallel()
+	e, _, err := split([]byte(`{"id":"0196f4b2a5e07abc8123456789abcdef","sender":"","recipient":"c@d","meta":{"n":1234567890123456789,"x":[18446744073709551615,7]}}` + "\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, err := appendEnvelope(nil, &mtakit.Message{ID: e.ID, To: e.To, Meta: e.Meta}, "node")
+	if err != nil || !bytes.Contains(line, []byte(`"n":1234567890123456789,"x":[18446744073709551615,7],`)) {
+		t.Errorf("%s, %v", line, err)
+	}
+}
+
 // What is too much, or would be more than an address, is refused.
 func TestSplitLimits(t *testing.T) {
 	t.Parallel()

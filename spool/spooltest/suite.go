@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"reflect"
 	"sync"
 	"testing"
@@ -68,8 +69,8 @@ func (k *checker) message() *mtakit.Message {
 	return &mtakit.Message{
 		ID: k.ids.New(base), Sender: "from@example.com", To: []string{"a@example.org", "b@example.org"},
 		Meta: map[string]any{
-			"string": "value", "number": 1.5, "true": true, "false": false, "null": nil, "": "empty key",
-			"list": []any{"x", 1.0, nil}, "object": map[string]any{"k": "v"}, mtakit.MetaTLSPeerSubject: []string{"CN=a", "O=b"},
+			"string": "value", "number": 1.5, "serial": int64(1234567890123456789), "true": true, "false": false, "null": nil, "": "empty key",
+			"list": []any{"x", 1.0, nil}, "object": map[string]any{"k": "v", "hash": uint64(math.MaxUint64)}, mtakit.MetaTLSPeerSubject: []string{"CN=a", "O=b"},
 		},
 		Queue:    mtakit.QueueName{Campaign: "c", Tenant: "t", Domain: "example.org", Routing: "relay.example"},
 		Due:      base.Add(time.Hour),

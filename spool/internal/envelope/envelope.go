@@ -18,6 +18,7 @@ import (
 	"slices"
 
 	"github.com/mtakit/mtakit"
+	"github.com/mtakit/mtakit/internal/metajson"
 )
 
 // ErrBad is wrapped by every error of Parse, ParseQueue and CutQueue.
@@ -113,7 +114,8 @@ func appendMeta(b []byte, meta map[string]any) ([]byte, error) {
 }
 
 // Parse fills queue, sender, recipients, metadata and schedule of m from b, all of which must be one envelope. It keeps
-// nothing of b. Metadata comes back with the types that encoding/json gives to any, and []string where that was stored.
+// nothing of b. Metadata comes back with the types that encoding/json gives to any, []string where that was stored, and int64 or uint64 for whole numbers
+// that a float64 can't hold.
 func Parse(b []byte, m *mtakit.Message) error {
 	r := reader{s: string(b)} // one allocation for all strings
 	m.Queue = r.queue()
@@ -239,7 +241,8 @@ func (r *reader) meta() map[string]any {
 				v = math.Float64frombits(binary.LittleEndian.Uint64([]byte(s)))
 			}
 		case string(kindJSON):
-			if json.Unmarshal([]byte(r.string()), &v) != nil {
+			var err error
+			if v, err = metajson.Parse([]byte(r.string())); err != nil {
 				r.fail()
 			}
 		default:
