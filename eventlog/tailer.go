@@ -70,7 +70,7 @@ func (c TailerConfig) withDefaults() (TailerConfig, error) {
 // goroutine, which reads ahead a little, from OpenTailer to Close. Next and Commit are for one goroutine.
 //
 // A segment is finished when it is read-only or gone. One that ends in the middle of a line, because of a crash, ends with
-// the line before; one that is damaged is left at that point, with a word in the diagnostic log.
+// the line before; one that is damaged is left at that point, with a word in the diagnostic log. One that cannot be opened is waited for.
 type Tailer struct {
 	cfg     TailerConfig
 	watcher *fsnotify.Watcher // nil if there is none: then we look every pollInterval
@@ -277,7 +277,7 @@ func (t *Tailer) follow(ctx context.Context, from checkpoint) error {
 
 // read gives the lines of a segment, from a line on, until it is finished.
 func (t *Tailer) read(ctx context.Context, from checkpoint) error {
-	f, err := os.Open(from.File)
+	f, err := t.open(ctx, from.File)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // removed since we listed it
 	}
@@ -312,6 +312,24 @@ func (t *Tailer) read(ctx context.Context, from checkpoint) error {
 		return len(c.ends) < t.cfg.BatchSize && len(c.buf) < maxChunk || send() == nil
 	})
 	return errors.Join(err, send())
+}
+
+// open opens a segment. One that is there and does not open, for lack of file descriptors perhaps, is waited for.
+func (t *Tailer) open(ctx context.Context, name string) (*os.File, error) {
+	var reminded time.Time
+	for {
+		f, err := os.Open(name)
+		if err == nil || errors.Is(err, fs.ErrNotExist) {
+			return f, err
+		}
+		if now := time.Now(); now.Sub(reminded) >= remindAfter {
+			reminded = now
+			t.cfg.Logger.Warn("segment of the event log cannot be opened; waiting for it", "file", name, "err", err)
+		}
+		if err := t.wait(ctx); err != nil {
+			return nil, err
+		}
+	}
 }
 
 // growing reads a file that is being written, to its end when it is finished.

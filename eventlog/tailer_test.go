@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -372,6 +373,42 @@ func TestCutSegment(t *testing.T) {
 		})
 		if got < want {
 			t.Errorf("cut at %d: %d records, want %d", cut, got, want)
+		}
+	}
+}
+
+// onWarn calls a function at the first warning.
+type onWarn struct {
+	slog.Handler
+	f func()
+}
+
+func (h onWarn) Handle(context.Context, slog.Record) error {
+	h.f()
+	return nil
+}
+
+func (h onWarn) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelWarn }
+
+// A segment that can't be opened now, for lack of file descriptors perhaps, is not passed over.
+func TestTailerWaitsForASegmentThatDoesNotOpen(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	name := filepath.Join(dir, "1")
+	if err := os.Symlink(name, name); err != nil {
+		t.Fatal(err)
+	}
+	segment(t, dir, "2", 0o444, "second")
+	mend := sync.OnceFunc(func() {
+		segment(t, dir, ".1", 0o444, "first")
+		if err := os.Rename(filepath.Join(dir, ".1"), name); err != nil {
+			t.Error(err)
+		}
+	})
+	tl := tail(t, eventlog.TailerConfig{Dir: dir, BatchSize: 1, Logger: slog.New(onWarn{slog.DiscardHandler, mend})})
+	for _, want := range []string{"first", "second"} {
+		if got, _ := next(t, tl, 1); got[0] != want {
+			t.Fatalf("got %q, want %q", got, want)
 		}
 	}
 }
