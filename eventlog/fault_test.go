@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -180,6 +181,54 @@ func TestShortWrites(t *testing.T) {
 		rs := records(t, disk, "/logs")
 		if wantUnbroken(t, rs); len(rs) != 100 || len(segments(t, disk, "/logs")) != 1 {
 			t.Errorf("%d records in %d segments, want 100 in one", len(rs), len(segments(t, disk, "/logs")))
+		}
+	})
+}
+
+// Flush waits for what was recorded before it in each stream, whatever more comes in the others.
+func TestFlushOfSeveralStreams(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		disk := &vfs.Mem{}
+		l := open(t, eventlog.Config{PerRecord: map[mtakit.Kind]eventlog.KindConfig{mtakit.Bounce: {Suffix: "-bounces"}}}, disk)
+		full := func(suffix string) {
+			disk.SetBefore(func(o vfs.Op) error {
+				if o.Kind == "write" && strings.HasSuffix(o.Name, suffix) {
+					return syscall.ENOSPC
+				}
+				return nil
+			})
+		}
+		full("")
+		l.Record(record(1))
+		synctest.Wait() // the writer has it
+		l.Record(&mtakit.Record{Kind: mtakit.Bounce})
+		var flushed atomic.Bool
+		go func() {
+			if err := l.Flush(t.Context()); err != nil {
+				t.Errorf("Flush: %v", err)
+			}
+			flushed.Store(true)
+		}()
+		synctest.Wait()
+		for i := range 5 {
+			l.Record(record(2 + i))
+		}
+		full("-bounces")
+		advance(time.Minute)
+		if flushed.Load() {
+			t.Error("Flush returned, and the bounce is in memory only")
+		}
+		full("none")
+		advance(time.Minute)
+		if !flushed.Load() {
+			t.Error("Flush waits though everything is written")
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if rs := records(t, disk, "/logs"); len(rs) != 7 {
+			t.Errorf("there are %d records, want 7", len(rs))
 		}
 	})
 }

@@ -30,7 +30,8 @@ type queue struct {
 	full     []*block // in the order in which they filled up
 	spare    []*block
 	recorded uint64        // records ever put in
-	written  uint64        // records ever written
+	taken    uint64        // of these, records that the writer has, or has had
+	written  uint64        // of these, records that are written; moves when all that was taken at once is, for streams do not keep the order
 	progress chan struct{} // closed, and replaced, whenever the writer got on
 	closed   bool          // nothing comes in any more
 	ended    bool          // nor is anything written
@@ -87,14 +88,17 @@ func (q *queue) take(dst []*block, streams []*stream) []*block {
 			s.block = nil
 		}
 	}
+	q.taken = q.recorded
 	return dst
 }
 
-// wrote takes a written block back and tells those who wait.
-func (q *queue) wrote(b *block) {
+// wrote takes a written block back and tells those who wait; last says that it was the last of those that were taken.
+func (q *queue) wrote(b *block, last bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.written += uint64(b.records)
+	if last {
+		q.written = q.taken
+	}
 	q.records.Add(int64(-b.records))
 	q.bytes.Add(int64(-len(b.buf)))
 	if cap(b.buf) == blockSize && len(q.spare) < maxSpare {

@@ -7,7 +7,7 @@ import (
 
 const (
 	retryAfter  = time.Second // a failed write
-	remindAfter = time.Minute // while writes fail, in the diagnostic log
+	remindAfter = time.Minute // while something fails, in the diagnostic log
 )
 
 // write is the writer's goroutine. It alone touches segments.
@@ -67,11 +67,11 @@ func (l *Log) nextDeadline() (next time.Time) {
 // writeBlocks writes the blocks and completes segments that are due. An error means that the log is closed and the disk does
 // not take what is left.
 func (l *Log) writeBlocks(work []*block) error {
-	for _, b := range work {
+	for i, b := range work {
 		if err := l.retry(func() error { return b.stream.write(b) }); err != nil {
 			return err
 		}
-		l.queue.wrote(b)
+		l.queue.wrote(b, i == len(work)-1)
 	}
 	now := time.Now()
 	for _, s := range l.streams {
