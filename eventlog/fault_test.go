@@ -232,3 +232,31 @@ func TestFlushOfSeveralStreams(t *testing.T) {
 		}
 	})
 }
+
+// A sync that fails for want of space has lost what it was to make durable, though the next one succeeds.
+func TestSyncFindsNoSpace(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		disk := &vfs.Mem{}
+		l := open(t, eventlog.Config{Sync: true}, disk)
+		failed := false
+		disk.SetBefore(func(o vfs.Op) error {
+			if o.Kind == "datasync" && !failed {
+				failed = true
+				return syscall.ENOSPC
+			}
+			return nil
+		})
+		l.Record(record(1))
+		if err := l.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		after := disk.Crash(vfs.LoseAll, nil)
+		if rs := records(t, after, "/logs"); len(rs) != 1 {
+			t.Errorf("%d records are durable, want 1", len(rs))
+		}
+		if err := l.Close(); err == nil {
+			t.Error("Close succeeded after the crash")
+		}
+	})
+}

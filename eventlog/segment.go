@@ -63,7 +63,8 @@ func (s *stream) write(b *block) error {
 			s.last = max(s.last, lineSeq(lastLine(rest[:n]))) // from now on it may be read
 		}
 		if err := s.flush(); err != nil {
-			if !diskFull(err) { // the file is not to be trusted any more
+			bySync := s.seg.out.Len() == 0 // the next one would succeed without what this one has lost
+			if bySync || !diskFull(err) {  // the file is not to be trusted any more
 				s.abandon(err)
 				b.added = b.done
 			}
