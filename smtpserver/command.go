@@ -12,10 +12,12 @@ import (
 // command does what the line says. An error is the connection's.
 func (s *Session) command(line []byte) error {
 	if !utf8.Valid(line) {
+		s.cmd = shownCommand(line)
 		s.reply(501, enhanced{5, 5, 2}, "Invalid UTF-8 in command")
 		return nil
 	}
 	if !isPrintable(line) {
+		s.cmd = shownCommand(line)
 		s.syntaxError("control characters")
 		return nil
 	}
@@ -57,6 +59,7 @@ func (s *Session) command(line []byte) error {
 	case "XCLIENT":
 		s.xclient(string(arg))
 	default: // VRFY, EXPN, HELP, LHLO too
+		s.cmd = shownCommand(line)
 		s.reply(502, enhanced{5, 5, 1}, "Command unimplemented")
 	}
 	return nil

@@ -191,6 +191,25 @@ func TestAUTH(t *testing.T) {
 	}
 }
 
+// A malformed AUTH is recorded without its password, too.
+func TestMalformedAUTHIsHidden(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]string{
+		" AUTH PLAIN c2VjcmV0":       " AUTH PLAIN",
+		"\tauth login c2VjcmV0":      "\tauth login",
+		"AUTH\tPLAIN c2VjcmV0":       "AUTH\tPLAIN",
+		"AUTH PLAIN c2VjcmV0\x01":    "AUTH PLAIN",
+		"AUTH PLAIN c2VjcmV0\xff":    "AUTH PLAIN",
+		"AUTHENTICATE is no command": "AUTHENTICATE is no command",
+	} {
+		h := start(t, &smtpserver.Server{})
+		h.talk(line + "\r\nQUIT\r\n")
+		if len(h.records) != 1 || h.records[0].Response.Command != want {
+			t.Errorf("%q: got %+v, want the command %q", line, h.records, want)
+		}
+	}
+}
+
 // Who guesses passwords is stopped after a while, for a while, from one address or many.
 func TestAUTHFailures(t *testing.T) {
 	t.Parallel()

@@ -94,6 +94,14 @@ func mayHoldAuth(begun, b []byte) bool {
 	return len(begun) > 0 || bytes.ContainsAny(b, "uU") && bytes.Contains(bytes.ToUpper(b), []byte("AUTH"))
 }
 
+// shownCommand is what records and policy see of a malformed line, which may be an AUTH with a password.
+func shownCommand(line []byte) []byte {
+	if n := authCommand(string(line)); n > 0 {
+		return line[:n]
+	}
+	return line
+}
+
 // authCommand is the length of a line's "AUTH MECHANISM", 0 if it is another line.
 func authCommand(line string) int {
 	rest, ok := cutPrefixFold(strings.TrimLeft(line, " \t"), "AUTH")
