@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/mtakit/mtakit"
 	"github.com/mtakit/mtakit/eventlog"
 	"github.com/mtakit/mtakit/internal/vfs"
 )
@@ -88,6 +89,25 @@ func TestSegmentName(t *testing.T) {
 	if got := eventlog.SegmentTime("README"); !got.IsZero() {
 		t.Errorf("time of README is %s", got)
 	}
+}
+
+// Segments with a suffix are found in the order in which they were written, though a letter sorts after the digits of a fraction.
+func TestSuffixKeepsOrder(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) { // begins at a whole second
+		disk := &vfs.Mem{}
+		l := open(t, eventlog.Config{MaxFileSize: 1500, PerRecord: map[mtakit.Kind]eventlog.KindConfig{eventlog.Any: {Suffix: "x"}}}, disk)
+		for i := range 10 {
+			l.Record(record(i))
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if names := segments(t, disk, "/logs"); len(names) != 4 {
+			t.Errorf("segments %q, want 4", names)
+		}
+		wantUnbroken(t, records(t, disk, "/logs"))
+	})
 }
 
 // The clock is set back: new segments sort after the old ones all the same.
