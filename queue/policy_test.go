@@ -121,6 +121,24 @@ func TestBadCallbacks(t *testing.T) {
 	}
 }
 
+// A message that waits may be given another time when it is found in the spool.
+func TestEnumeratedChangesTime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		mta := queuetest.New(t, queuetest.Options{Policy: queue.Policy{Enumerated: func(_ context.Context, m *mtakit.Message) error {
+			m.Due = m.Due.Add(time.Hour)
+			return nil
+		}}})
+		due := time.Now().Add(time.Hour)
+		mta.Submit(&mtakit.Message{To: []string{"b@d.test"}, Due: due}, "x\r\n")
+		mta.Restart()
+		mta.Drain(3 * time.Hour)
+		if all := mta.Peer("d.test").Received(); len(all) != 1 || all[0].Time.Before(due.Add(time.Hour)) {
+			t.Errorf("received %+v, want one message after %v", all, due.Add(time.Hour))
+		}
+	})
+}
+
 // badSession is a session that fails in its own ways.
 type badSession struct {
 	mtakit.Session

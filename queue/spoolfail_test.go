@@ -118,6 +118,26 @@ func TestSpoolFailures(t *testing.T) {
 	}
 }
 
+// What was delivered and could not be removed is removed when the queue stops, or the next life would deliver it again.
+func TestRemovedAtStop(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		spool := newFailing()
+		mta := queuetest.New(t, queuetest.Options{Spool: spool})
+		spool.fail("Remove", 1)
+		mta.Inject("a@x.test", "1@d.test", "x\r\n")
+		mta.Settle()
+		if spool.failed.Load() != 1 {
+			t.Error("Remove has not failed")
+		}
+		mta.Restart()
+		mta.Run(time.Hour)
+		if got := received(mta, "d.test"); len(got) != 1 {
+			t.Errorf("received %v, want one message once", got)
+		}
+	})
+}
+
 // What the spool refuses at reception is not sent, and nothing of it is left.
 func TestStoreFails(t *testing.T) {
 	t.Parallel()
