@@ -46,7 +46,7 @@ type Options struct {
 	// ClientCAs with ClientAuth tls.VerifyClientCertIfGiven to learn who the client is.
 	TLS *tls.Config
 
-	Meta map[string]any // merged into the metadata of the connection
+	Meta map[string]any // merged into the metadata of the connection, until PROXY or XCLIENT tells of another client
 
 	Peer map[netip.Prefix]Options // by the client's address
 	Via  map[netip.Prefix]Options // by our address

@@ -392,6 +392,32 @@ func TestXCLIENTAsksAboutDomainsAgain(t *testing.T) {
 	}
 }
 
+// What a block says about a proxy is not said about the clients behind it.
+func TestMetaOfProxyIsNotItsClients(t *testing.T) {
+	t.Parallel()
+	blocks := map[netip.Prefix]smtpserver.Options{
+		prefixes("127.0.0.1/32")[0]:   {Meta: map[string]any{"x_zone": "ours", "x_trusted": true}},
+		prefixes("203.0.113.0/24")[0]: {Meta: map[string]any{"x_zone": "far"}},
+	}
+	for name, tt := range map[string]struct {
+		opt   smtpserver.Options
+		input string
+	}{
+		"PROXY":   {smtpserver.Options{RequireProxyProtocol: new(true)}, "PROXY TCP4 203.0.113.7 198.51.100.2 77 25\r\n"},
+		"XCLIENT": {smtpserver.Options{AllowXCLIENT: new(true)}, "XCLIENT ADDR=203.0.113.7\r\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tt.opt.Peer, tt.opt.RelayHosts = blocks, prefixes("203.0.113.0/24")
+			h := start(t, &smtpserver.Server{Options: tt.opt})
+			h.talkFrom("127.0.0.1:1", tt.input+message+"QUIT\r\n")
+			if m := h.got()[0].Meta; m["x_zone"] != "far" || m["x_trusted"] != nil {
+				t.Errorf("metadata %v", m)
+			}
+		})
+	}
+}
+
 func TestPROXY(t *testing.T) {
 	t.Parallel()
 	v2 := "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\xcb\x00\x71\x07\xc6\x33\x64\x02\x00\x4d\x00\x19"

@@ -288,6 +288,9 @@ func (s *Session) traceRead(b []byte) {
 // configure computes options and metadata anew, from the Server's block and one of the policy's.
 func (s *Session) configure(dynamic *Options) {
 	peer, via := s.peer.Addr.Addr(), s.peer.Local.Addr()
+	for k := range s.opt.Meta { // of blocks for whom the client was before
+		delete(s.meta, k)
+	}
 	s.opt = s.srv.defaults
 	s.opt.apply(&s.srv.Options, peer, via)
 	if dynamic != nil {
