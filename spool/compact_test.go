@@ -3,6 +3,7 @@ package spool
 import (
 	"errors"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -210,5 +211,37 @@ func TestRemovalOutlivesFirstRecord(t *testing.T) {
 	defer s.close()
 	if _, err := s.Load(t.Context(), m.ID); !errors.Is(err, mtakit.ErrNotFound) || s.Len() != 16 {
 		t.Errorf("Load of a message that was removed: %v; there are %d messages", err, s.Len())
+	}
+}
+
+// A file of the log was removed and the directory not synced, and that is tried again, while somebody reads the file.
+func TestFreedTwiceWhileRead(t *testing.T) {
+	t.Parallel()
+	disk := new(vfs.Mem)
+	s, m := newRig(t, disk), letter(1)
+	defer s.close()
+	large := mtakit.Bytes(strings.Repeat("x", maxPooled+1))
+	s.ok(s.Store(t.Context(), []mtakit.Submission{{Message: m, Body: large}}, mtakit.Durable))
+	body, err := s.Open(t.Context(), m.ID)
+	s.ok(err)
+	defer body.Close()
+	s.turn()
+	s.ok(s.Remove(t.Context(), m.ID))
+	before := ""
+	disk.SetBefore(func(o vfs.Op) (err error) {
+		if before == "remove" && o.Kind == "syncdir" {
+			err = syscall.EIO
+		}
+		before = o.Kind
+		return err
+	})
+	if err := s.Compact(t.Context()); !errors.Is(err, syscall.EIO) {
+		t.Fatalf("Compact: %v, want EIO", err)
+	}
+	disk.SetBefore(nil)
+	s.store(letter(2))
+	s.ok(s.Compact(t.Context()))
+	if _, err := body.ReadAt(make([]byte, 1), 0); err != nil {
+		t.Errorf("reading an open body: %v", err)
 	}
 }

@@ -49,15 +49,17 @@ func (s *Spool) deleteSegment(g *segment) error {
 	s.createMu.Lock()
 	defer s.createMu.Unlock()
 	name := segmentName(g.number)
+	switch {
+	case g.deleted: // and the directory not synced
 	// Nobody may read what is going to be written over.
-	if len(s.spares) < maxSpares && g.size >= minSegment && s.full.Load() == nil && g.refs.CompareAndSwap(1, 0) {
+	case len(s.spares) < maxSpares && g.size >= minSegment && s.full.Load() == nil && g.refs.CompareAndSwap(1, 0):
 		g.file.Close()
 		sp := spare{strings.TrimSuffix(name, segmentSuffix) + spareSuffix, g.size}
 		if err := s.fs.Rename(s.path(name), s.path(sp.name)); err != nil {
 			return err
 		}
 		s.spares = append(s.spares, sp)
-	} else {
+	default:
 		if err := s.fs.Remove(s.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -65,5 +67,6 @@ func (s *Spool) deleteSegment(g *segment) error {
 			g.release()
 		}
 	}
+	g.deleted = true
 	return s.fs.SyncDir(s.dir)
 }

@@ -25,6 +25,8 @@ type segment struct {
 
 	// refs is 1 for being in the log and 1 for each reader; the last to go closes the file.
 	refs atomic.Int32
+	// deleted says that the file has another name or none; guarded by createMu.
+	deleted bool
 	// synced is how far it is durable; written with syncMu held.
 	synced atomic.Int64
 
