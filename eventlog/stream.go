@@ -138,7 +138,10 @@ func (d *directory) recover(l *Log) error {
 		if !e.Type().IsRegular() || strings.HasPrefix(e.Name(), ".") {
 			continue
 		}
-		if err := seal(l.fs, filepath.Join(d.path, e.Name())); err != nil {
+		switch err := seal(l.fs, filepath.Join(d.path, e.Name())); {
+		case errors.Is(err, fs.ErrPermission): // it is somebody else's
+			l.cfg.Logger.Warn("file cannot be marked complete; who follows the event log will wait for more of it", "dir", d.path, "err", err)
+		case err != nil:
 			return err
 		}
 		if t := segmentTime(e.Name()); t.After(d.lastTime) {
@@ -167,7 +170,9 @@ func (d *directory) recover(l *Log) error {
 		s.mark = mark{Seq: s.seq}
 		s.tail = fmt.Appendf(nil, `,"stream":"%s","seq":`, s.id)
 	}
-	d.unused = st.Streams
+	if st.Clean || st.Boot == l.boot && l.boot != "" { // else their ends are not known, and what is saved now would say that they are
+		d.unused = st.Streams
+	}
 	return d.saveState(l, false)
 }
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"os"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -198,5 +200,63 @@ func TestTwoLogsOneDirectory(t *testing.T) {
 	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A file in the directory is somebody else's and cannot be made read-only: that is no reason not to start.
+func TestFileOfAnother(t *testing.T) {
+	t.Parallel()
+	disk := &vfs.Mem{}
+	if err := open(t, eventlog.Config{}, disk).Close(); err != nil {
+		t.Fatal(err)
+	}
+	f, err := disk.OpenFile("/logs/notes", os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	disk.SetBefore(func(o vfs.Op) error {
+		if o.Kind == "chmod" {
+			return syscall.EPERM
+		}
+		return nil
+	})
+	l := open(t, eventlog.Config{}, disk)
+	disk.SetBefore(nil)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The machine goes down while a stream is written, and the next configuration does not have that stream. The one after that has it again: since the
+// end of it is not known, a new one begins.
+func TestUnusedStreamOverPowerFailure(t *testing.T) {
+	t.Parallel()
+	disk := &vfs.Mem{}
+	with := eventlog.Config{Dir: "/logs", Logger: quiet, PerRecord: map[mtakit.Kind]eventlog.KindConfig{mtakit.Bounce: {Suffix: "-b"}}}
+	without := eventlog.Config{Dir: "/logs", Logger: quiet}
+	run := func(cfg eventlog.Config, boot string) *eventlog.Log {
+		l, err := eventlog.OpenOn(cfg, disk, boot)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Record(&mtakit.Record{Kind: mtakit.Bounce})
+		if err := l.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	crash := run(with, "boot 1")
+	disk = disk.Crash(vfs.LoseNone, nil)
+	if err := crash.Close(); err == nil {
+		t.Error("Close succeeded after the crash")
+	}
+	for _, cfg := range []eventlog.Config{without, with} {
+		if err := run(cfg, "boot 2").Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if streams := wantUnbroken(t, records(t, disk, "/logs")); len(streams) != 3 {
+		t.Errorf("there are %d streams, want 3", len(streams))
 	}
 }
