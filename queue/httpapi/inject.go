@@ -58,26 +58,21 @@ func (a *API) inject(w http.ResponseWriter, r *http.Request) {
 	a.injected(r, source, key).write(w)
 }
 
-// injected does what the request asks for when there is room for it. Whoever is slow to read the answer takes none.
+// injected does what the request asks for when there is room for it. Whoever is slow to read the answer takes none, nor who waits for an answer that
+// another request gets.
 func (a *API) injected(r *http.Request, source body, key *repeatable) reply {
-	weight := min(max(source.Size(), 1), a.cfg.MaxInFlight)
-	if a.inFlight.Acquire(r.Context(), weight) != nil {
-		return interrupted
+	work := func(ctx context.Context, p progress) reply {
+		weight := min(max(source.Size(), 1), a.cfg.MaxInFlight)
+		if a.inFlight.Acquire(r.Context(), weight) != nil {
+			return interrupted
+		}
+		defer a.inFlight.Release(weight)
+		q, err := parseRequest(source)
+		if bad := (*badRequest)(nil); errors.As(err, &bad) {
+			return reply{status: bad.status, text: bad.text}
+		}
+		return a.perform(ctx, q, originOf(callerOf(r), a.cfg.ListenerHostname), p)
 	}
-	defer a.inFlight.Release(weight)
-	q, err := parseRequest(source)
-	if bad := (*badRequest)(nil); errors.As(err, &bad) {
-		return reply{status: bad.status, text: bad.text}
-	}
-	c := callerOf(r)
-	o := &origin{auth: &c.auth, summary: c.auth.Summary(), hostname: a.cfg.ListenerHostname}
-	if c.auth.PeerAddress.IsValid() {
-		o.from = c.auth.PeerAddress.String()
-	}
-	if c.local.IsValid() {
-		o.via = c.local.Addr().String()
-	}
-	work := func(ctx context.Context, p progress) reply { return a.perform(ctx, q, o, p) }
 	if key != nil {
 		return a.once(r.Context(), key, work)
 	}
@@ -117,6 +112,17 @@ type origin struct {
 	auth                *AuthInfo
 	summary             string // of auth
 	from, via, hostname string
+}
+
+func originOf(c *caller, hostname string) *origin {
+	o := &origin{auth: &c.auth, summary: c.auth.Summary(), hostname: hostname}
+	if c.auth.PeerAddress.IsValid() {
+		o.from = c.auth.PeerAddress.String()
+	}
+	if c.local.IsValid() {
+		o.via = c.local.Addr().String()
+	}
+	return o
 }
 
 // How often progress is kept, and with how many failures it is too large for that.

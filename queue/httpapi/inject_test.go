@@ -478,6 +478,54 @@ func TestIdempotencyConcurrent(t *testing.T) {
 	}
 }
 
+// Repeats that wait for the first request with their key take no room from others, and those that are answered already need none.
+func TestIdempotencyRoom(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		slow := make(chan struct{})
+		api, _ := newAPI(t, func(c *httpapi.Config) {
+			c.MaxInFlight = 2 * int64(len(minimal))
+			c.Generated = func(_ context.Context, s *mtakit.Submission, _ *httpapi.AuthInfo) error {
+				if s.Message.To[0] == "b@example.net" {
+					<-slow
+				}
+				return nil
+			}
+		})
+		answered := make(map[string]int) // by key
+		var mu sync.Mutex
+		ask := func(key, body string) {
+			go func() {
+				r := inject(api, body, "Idempotency-Key", key)
+				mu.Lock()
+				defer mu.Unlock()
+				if r.StatusCode == 200 {
+					answered[key]++
+				}
+			}()
+			synctest.Wait()
+		}
+		other := strings.Replace(minimal, "b@example.net", "c@example.net", 1)
+		ask("k", minimal)
+		ask("k", minimal)
+		ask("k", minimal)
+		ask("other", other)
+		if answered["other"] != 1 {
+			t.Error("a request waits for repeats of another one")
+		}
+		ask("full", minimal) // now there is no room left
+		ask("other", other)
+		if answered["other"] != 2 {
+			t.Error("a repeat waits for room, though its answer is known")
+		}
+		close(slow)
+		synctest.Wait()
+		if answered["k"] != 3 || answered["full"] != 1 {
+			t.Errorf("in the end answered are %v", answered)
+		}
+	})
+}
+
 // A client with a key that goes away finds its answer later; one without stops its request.
 func TestClientGoesAway(t *testing.T) {
 	t.Parallel()
