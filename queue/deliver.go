@@ -53,24 +53,24 @@ func (s *session) deliver(ctx context.Context) bool {
 	}
 	switch {
 	case err != nil && errors.Is(err, mtakit.ErrNotAttempted):
-		return s.notAttempted(err)
+		return s.notAttempted(ctx, err)
 	case err != nil && ctx.Err() != nil && len(s.curD.Results) == 0:
 		return false // cut by a shutdown or an operator, which is no failure of the message
 	}
 	s.vain, s.curD.paid = 0, false
-	s.settle(err)
-	return err == nil || s.conn != nil && (s.cur != nil || s.r.len() > 0 && s.again())
+	s.settle(ctx, err)
+	return err == nil || s.conn != nil && (s.cur != nil || s.r.len() > 0 && s.again(ctx))
 }
 
 // notAttempted goes on with the message in hand on another connection, or returns it. It costs no attempt, since a peer may close a connection that
 // has been idle at any time; but one that closes a fresh connection each time has failed.
-func (s *session) notAttempted(err error) bool {
+func (s *session) notAttempted(ctx context.Context, err error) bool {
 	used := s.sent > 1
 	if s.vain++; used {
 		s.vain = 0
 	}
 	s.setPhase("AttemptingConnection")
-	if s.vain <= maxVain && s.again() {
+	if s.vain <= maxVain && s.again(ctx) {
 		return true // with the same message
 	}
 	if !used {
@@ -85,9 +85,15 @@ func (s *session) notAttempted(err error) bool {
 
 const maxVain = 16
 
-// again goes on with another host, or the same one, after the connection broke.
-func (s *session) again() bool {
-	if rd, ok := s.conn.(mtakit.Redialer); ok && rd.Redial(s.soft) == nil {
+// again goes on with another host, or the same one, after the connection broke, if the rate of connections allows. Otherwise that is for another session to
+// wait for.
+func (s *session) again(ctx context.Context) bool {
+	rd, ok := s.conn.(mtakit.Redialer)
+	if !ok {
+		s.closeConn()
+		return false
+	}
+	if wait, err := s.payConnection(ctx); err == nil && wait <= 0 && rd.Redial(s.soft) == nil {
 		s.afresh()
 		s.progress.connected(s.conn.Info())
 		return true
@@ -98,7 +104,7 @@ func (s *session) again() bool {
 
 // settle turns the answers for one batch of recipients into records and decides what becomes of the message: it is done, it goes on in this
 // session, at once or after the one that has been announced, or it goes back. err is what ended the connection, if anything did.
-func (s *session) settle(err error) {
+func (s *session) settle(ctx context.Context, err error) {
 	it, d := s.cur, s.curD
 	d.Results = s.sift(d.Results, len(d.Rcpts))
 	many := s.tooMany(it, d)
@@ -139,7 +145,7 @@ func (s *session) settle(err error) {
 	to := slices.Concat(now, it.m.To[d.todo:], later)
 	it.changed = it.changed || len(to) < len(it.m.To)
 	it.m.To, d.todo = to, len(now)
-	if err != nil && s.r.path.Load().TryNextHostOnTransportError && s.again() {
+	if err != nil && s.r.path.Load().TryNextHostOnTransportError && s.again(ctx) {
 		d.todo, err = len(to), nil
 	}
 	if err == nil && d.todo > 0 {

@@ -254,12 +254,7 @@ func (s *session) ready(it *item, d *delivery) bool {
 // connect opens the connection within the rate that the path allows. On failure every message in hand has gone elsewhere.
 func (s *session) connect(ctx context.Context) bool {
 	p := s.r.path.Load()
-	if !s.rate("ConnectionRateThrottled", ConnectionRateThrottle, func() (time.Duration, error) {
-		if p.MaxConnectionRate.IsZero() {
-			return 0, nil
-		}
-		return s.q.throttles.Take(ctx, connectionRateKey(s.r.name), p.MaxConnectionRate, 1)
-	}) {
+	if !s.rate("ConnectionRateThrottled", ConnectionRateThrottle, func() (time.Duration, error) { return s.payConnection(ctx) }) {
 		return false
 	}
 	s.setPhase("AttemptingConnection")
@@ -288,6 +283,15 @@ func (s *session) connect(ctx context.Context) bool {
 			"failures where there was no answer from any hosts listed in MX"}, TooManyConnectionFailures)
 	}
 	return false
+}
+
+// payConnection takes the unit that a connection needs.
+func (s *session) payConnection(ctx context.Context) (wait time.Duration, err error) {
+	rate := s.r.path.Load().MaxConnectionRate
+	if rate.IsZero() {
+		return 0, nil
+	}
+	return s.q.throttles.Take(ctx, connectionRateKey(s.r.name), rate, 1)
 }
 
 func (s *session) connected(conn mtakit.Session) {
