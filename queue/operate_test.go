@@ -209,6 +209,41 @@ func TestSourceHealth(t *testing.T) {
 	})
 }
 
+// Messages leave the ready queue of a source that is suspended by another one, also while all its sessions are busy.
+func TestSourceHealthOfBusySessions(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		set := mtakit.DefaultQueueSettings()
+		set.EgressPool = "p"
+		bad := &mtakit.Source{Name: "bad", SuspendWhenUnplumbed: &mtakit.HealthRule{Duration: mtakit.Duration(time.Hour)}}
+		policy := pathPolicy(func(c *mtakit.PathConfig) { c.ConnectionLimit.N = 1 })
+		policy.Settings = settingsPolicy(&set)
+		policy.Source = func(_ context.Context, name string) (*mtakit.Source, error) {
+			if name == bad.Name {
+				return bad, nil
+			}
+			return &mtakit.Source{Name: name}, nil
+		}
+		policy.Pool = func(context.Context, string) (*mtakit.Pool, error) {
+			return &mtakit.Pool{Entries: []mtakit.PoolEntry{{Name: "good", Weight: 1}, {Name: "bad", Weight: 1}}}, nil
+		}
+		mta := queuetest.New(t, queuetest.Options{Policy: policy})
+		mta.Peer("d.test").Wait("DATA", 5*time.Minute).Times(2) // one by each
+		for range 20 {
+			mta.Inject("a@x.test", "b@d.test", "x\r\n")
+		}
+		mta.Run(time.Minute)
+		mta.Queue.SourceFailed(bad, "Unplumbed", errors.New("cannot assign requested address"))
+		mta.Run(time.Minute + 10*time.Second)
+		for name, want := range map[string]int{"good": 18, "bad": 0} { // one of each is in hand
+			if r, err := mta.Queue.Ready(name + "->mx.d.test@smtp_client"); err != nil || r.ReadyQueue.Ready != want {
+				t.Errorf("%d messages are in the ready queue by %s, want %d; %v", r.ReadyQueue.Ready, name, want, err)
+			}
+		}
+		mta.Drain(time.Hour)
+	})
+}
+
 // A source that is suspended for two reasons is so until the later time, also when others are suspended meanwhile.
 func TestSourceHealthReasons(t *testing.T) {
 	t.Parallel()

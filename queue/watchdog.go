@@ -23,10 +23,14 @@ func watchdogLimit(p *mtakit.Path) time.Duration {
 }
 
 // watch cuts the sessions that are stuck, and says whether there are any sessions. A Session has to end with its context; its messages go back
-// then, unattempted as far as we know.
+// then, unattempted as far as we know. And it takes messages out of the ready queues of suspended sources, whose sessions may all be busy.
 func (q *Queue) watch() (busy bool) {
 	up := q.uptime()
+	now := q.now()
 	for _, r := range q.allReady() {
+		if q.held(r, now) {
+			q.readmit(r.drain()...)
+		}
 		limit := watchdogLimit(r.path.Load())
 		r.mu.Lock()
 		busy = busy || len(r.live) > 0
