@@ -24,6 +24,7 @@ func (s *session) deliver(ctx context.Context) bool {
 	}
 	if err := s.extend(ctx); err != nil {
 		s.q.log.Warn("connection lease lost", "ready_queue", s.r.name, "err", err)
+		sleep(s.soft, time.Second) // should that be so of every lease, the peer does not see one connection after the other for it
 		s.handAllBack()
 		return false
 	}
@@ -145,7 +146,9 @@ func (s *session) settle(ctx context.Context, err error) {
 	to := slices.Concat(now, it.m.To[d.todo:], later)
 	it.changed = it.changed || len(to) < len(it.m.To)
 	it.m.To, d.todo = to, len(now)
-	if err != nil && s.r.path.Load().TryNextHostOnTransportError && s.again(ctx) {
+	// The host that has failed would be the next one, and could be so for ever.
+	same := s.r.path.Load().ReconnectStrategy == mtakit.ReconnectSameHost
+	if err != nil && s.r.path.Load().TryNextHostOnTransportError && !same && s.again(ctx) {
 		d.todo, err = len(to), nil
 	}
 	if err == nil && d.todo > 0 {

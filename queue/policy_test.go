@@ -312,6 +312,37 @@ func TestBadSessions(t *testing.T) {
 	}
 }
 
+// faithful is a session whose host fails at each message and is there again at once.
+type faithful struct {
+	scripted
+	redials int
+}
+
+func (f *faithful) Redial(context.Context) error {
+	if f.redials++; f.redials > 100 {
+		return errors.New("enough")
+	}
+	return nil
+}
+
+// A host that fails at each message is not the next host, even if the strategy is to go on with it.
+func TestNextHostIsAnother(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		policy := pathPolicy(func(c *mtakit.PathConfig) {
+			c.TryNextHostOnTransportError, c.ReconnectStrategy, c.ConnectionLimit.N = true, mtakit.ReconnectSameHost, 1
+		})
+		mta := queuetest.New(t, queuetest.Options{Policy: policy, Change: func(cfg *queue.Config) {
+			cfg.Egress = mtakit.EgressFunc(func(context.Context, *mtakit.Path) (mtakit.Session, error) {
+				return &faithful{scripted: scripted{func(*mtakit.Delivery) error { return errors.New("reset by peer") }}}, nil
+			})
+		}})
+		mta.Inject("a@x.test", "b@d.test", "x\r\n")
+		mta.Settle()
+		mta.WantRecords("Reception", "TransientFailure")
+	})
+}
+
 // A callback that comes back too late changes nothing: it has a copy.
 func TestLateCallback(t *testing.T) {
 	t.Parallel()
