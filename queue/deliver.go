@@ -111,7 +111,7 @@ func (s *session) settle(ctx context.Context, err error) {
 	many := s.tooMany(it, d)
 	if s.q.cfg.Policy.Rewrite != nil {
 		for i := range d.Results {
-			if r := &d.Results[i]; !r.Response.OK() && !many[r.Rcpt] {
+			if r := &d.Results[i]; !r.Response.OK() && !many[r.Rcpt] && !timedOut(r.Response) {
 				r.Response = s.rewrite(r.Response)
 			}
 		}
@@ -230,6 +230,11 @@ func (s *session) rewrite(r mtakit.Response) mtakit.Response {
 	return r
 }
 
+// timedOut says whether the reply is a session's own, for a peer that gave none.
+func timedOut(r mtakit.Response) bool {
+	return r.Code == 421 && strings.HasPrefix(r.Text, mtakit.Internal)
+}
+
 // recordResults writes one record for each distinct answer, with the recipients that got it, and counts.
 func (s *session) recordResults(it *item, d *delivery, many map[int]bool) {
 	for i := range d.Results {
@@ -282,14 +287,6 @@ func (s *session) unanswered(results []mtakit.Result, err error) []mtakit.Result
 		err = errors.New("the session gave no answer")
 	}
 	resp := mtakit.Response{Code: 400, Text: mtakit.Internal + "failed to send message: " + err.Error()}
-	var local interface {
-		LocalResponse() (mtakit.Response, bool)
-	}
-	if errors.As(err, &local) {
-		if r, ok := local.LocalResponse(); ok {
-			resp = r
-		}
-	}
 	for n, has := range s.answered {
 		if !has {
 			results = append(results, mtakit.Result{Rcpt: n, Response: resp})

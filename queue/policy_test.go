@@ -343,6 +343,34 @@ func TestNextHostIsAnother(t *testing.T) {
 	})
 }
 
+// What the peer says may be turned into another code, and so may what we say for it; but not that it says nothing.
+func TestRewrite(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ reply, want string }{
+		{"451 4.7.1 later", "550 4.7.1 later (kumomta: status was rewritten from 451 -> 550)"},
+		{"421 4.3.2 bye", "550 4.3.2 bye (kumomta: status was rewritten from 421 -> 550)"},
+		{"554 5.6.3 KumoMTA internal: DATA is 8bit", "550 5.6.3 KumoMTA internal: DATA is 8bit (kumomta: status was rewritten from 554 -> 550)"},
+		{"421 4.4.2 KumoMTA internal: failed to send message to x: Timed Out waiting 5m for response to .",
+			"421 4.4.2 KumoMTA internal: failed to send message to x: Timed Out waiting 5m for response to ."},
+		{"250 ok", "250 ok"},
+	} {
+		t.Run(c.reply, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				mta := queuetest.New(t, queuetest.Options{Policy: queue.Policy{
+					Rewrite: func(context.Context, mtakit.QueueName, mtakit.Response) int { return 550 },
+				}})
+				mta.Peer("d.test").Reply(".", c.reply).Times(1)
+				mta.Inject("a@x.test", "b@d.test", "x\r\n")
+				mta.Settle()
+				if r := mta.Records()[1]; r.Response.String() != c.want {
+					t.Errorf("%s %s, want %s", r.Kind, r.Response, c.want)
+				}
+			})
+		})
+	}
+}
+
 // A callback that comes back too late changes nothing: it has a copy.
 func TestLateCallback(t *testing.T) {
 	t.Parallel()
