@@ -226,10 +226,11 @@ func (f *flights[T]) share(ctx context.Context, key string, ask func() (T, error
 		f.mu.Unlock()
 		select {
 		case <-one.done:
+			return one.v, one.err
 		case <-ctx.Done():
-			return one.v, context.Cause(ctx)
+			var none T
+			return none, context.Cause(ctx)
 		}
-		return one.v, one.err
 	}
 	one = &flight[T]{done: make(chan struct{}), err: errors.New("whoever asked panicked")}
 	if f.m == nil {
