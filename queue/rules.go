@@ -66,10 +66,10 @@ type Rule struct {
 	total   int
 }
 
-// matches is Match.Matches for a rule in force.
-func (r *Rule) matches(q mtakit.QueueName) bool {
+// matches is Match.Matches for a rule in force. text is q as text, made once for all rules: there may be thousands that name queues.
+func (r *Rule) matches(q mtakit.QueueName, text string) bool {
 	if r.names != nil {
-		_, ok := r.names[q.String()]
+		_, ok := r.names[text]
 		return ok
 	}
 	return r.Match.Matches(q)
@@ -156,7 +156,8 @@ func (r *rules) clear(s *sched) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	name := s.name()
-	matches := func(rule *Rule) bool { return rule.matches(name) }
+	text := name.String()
+	matches := func(rule *Rule) bool { return rule.matches(name, text) }
 	if slices.ContainsFunc(r.bounce, matches) || slices.ContainsFunc(r.suspend, matches) {
 		return false
 	}
@@ -220,10 +221,11 @@ func (r *rules) cancel(list *[]*Rule, id string) error {
 
 // find is the rule of list for a queue, nil if there is none.
 func (r *rules) find(list *[]*Rule, name mtakit.QueueName, now time.Time) *Rule {
+	text := name.String()
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	for _, rule := range *list {
-		if rule.Expires.After(now) && rule.matches(name) {
+		if rule.Expires.After(now) && rule.matches(name, text) {
 			return rule
 		}
 	}

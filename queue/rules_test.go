@@ -60,6 +60,24 @@ func TestRulesClear(t *testing.T) {
 	want("the last one", "c.test")
 }
 
+// Rules that name queues cost a message nothing each but a look into a map.
+func TestRulesByName(t *testing.T) {
+	q := &Queue{now: time.Now}
+	q.rules.q = q
+	for range 1000 {
+		q.rules.add(&q.rules.suspend, &Rule{Match: Match{QueueNames: []string{uuid.New()}}})
+	}
+	name := mtakit.QueueName{Campaign: "c", Tenant: "t", Domain: "a.test"}
+	n := testing.AllocsPerRun(10, func() {
+		if q.rules.find(&q.rules.suspend, name, q.now()) != nil {
+			t.Error("a rule is for it")
+		}
+	})
+	if n > 1 {
+		t.Errorf("%v allocations to compare one name with a thousand", n)
+	}
+}
+
 // What a rule for one queue costs another does not depend on how many there are.
 func BenchmarkRulesClear(b *testing.B) {
 	q := &Queue{now: time.Now}
