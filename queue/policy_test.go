@@ -582,6 +582,35 @@ func TestRefreshWithoutNewMail(t *testing.T) {
 	})
 }
 
+// A rate of selection holds as soon as the path that has it does.
+func TestRefreshSelectionRate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var path atomic.Pointer[mtakit.PathConfig]
+		free, few := mtakit.DefaultPathConfig(), mtakit.DefaultPathConfig()
+		few.SourceSelectionRate = mtakit.Rate{N: 2, Per: 24 * time.Hour}
+		path.Store(&free)
+		mta := queuetest.New(t, queuetest.Options{Policy: queue.Policy{
+			Path: func(context.Context, string, string, *mtakit.Site) (*mtakit.PathConfig, error) {
+				return path.Load(), nil
+			},
+		}})
+		send := func(n int) {
+			for range n {
+				mta.Inject("a@x.test", "b@d.test", "x\r\n")
+				mta.Run(time.Second)
+			}
+		}
+		send(1)
+		path.Store(&few)
+		mta.Queue.BumpEpoch()
+		send(10) // the first has the path renewed
+		if n := len(mta.Peer("d.test").Received()); n != 4 {
+			t.Errorf("%d messages have been sent, want two more than before the rate", n)
+		}
+	})
+}
+
 // Messages in a ready queue go where the settings of their queue say today.
 func TestOtherHosts(t *testing.T) {
 	t.Parallel()

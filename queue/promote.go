@@ -33,7 +33,7 @@ func (q *Queue) promoteNow(s *sched, it *item) bool {
 // enterOne puts a message into the ready queue whose turn it is, if that takes it. It is called with the shard's lock held.
 func (q *Queue) enterOne(s *sched, it *item, f *feed, now time.Time) bool {
 	r := f.ready[s.wrr.pick(&f.weights)]
-	if q.held(r, now) || !r.push(it) {
+	if q.held(r, now) || len(*r.limits.source.Load()) > 0 || !r.push(it) { // the path may have been renewed since f was made
 		return false
 	}
 	s.departing()
