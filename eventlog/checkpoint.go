@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/mtakit/mtakit/internal/vfs"
 )
@@ -47,7 +48,19 @@ func (t *Tailer) start() (c checkpoint, err error) {
 	if err != nil {
 		return c, fmt.Errorf("eventlog: checkpoint: %w", err)
 	}
+	c.File = t.underDir(c.File)
 	return c, nil
+}
+
+// underDir is the path of a file as it is listed now. When the checkpoint was made, the directory may have been named in another way; compared
+// as it is written, the file could be behind all there are, for ever.
+func (t *Tailer) underDir(file string) string {
+	if strings.HasPrefix(file, filepath.Clean(t.cfg.Dir)+string(filepath.Separator)) {
+		return file
+	}
+	parts := strings.Split(filepath.ToSlash(file), "/")
+	below := min(strings.Count(t.cfg.Pattern, "/")+1, len(parts)) // a pattern matches no more and no less
+	return filepath.Join(append([]string{t.cfg.Dir}, parts[len(parts)-below:]...)...)
 }
 
 func (c checkpoint) save(name string) error {

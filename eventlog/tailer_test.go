@@ -191,6 +191,16 @@ func TestTailerCheckpoint(t *testing.T) {
 	if want := []string{"d", "e", "f"}; !slices.Equal(got, want) {
 		t.Errorf("by pattern: %q, want %q", got, want)
 	}
+	// The directory had another name, or was named in another way, when the checkpoint was made.
+	for _, was := range []string{"logs", "/a/logs", "/z/logs"} {
+		if err := os.WriteFile(filepath.Join(dir, ".moved"), []byte(`{"file":"`+was+`/2","line":1}`), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		got, _ = next(t, tail(t, eventlog.TailerConfig{Dir: dir, Checkpoint: "moved", BatchSize: 2}), 2)
+		if want := []string{"e", "f"}; !slices.Equal(got, want) {
+			t.Errorf("after a checkpoint in %s: %q, want %q", was, got, want)
+		}
+	}
 	// The checkpoint's file is gone: on with the next.
 	if err := os.Remove(filepath.Join(dir, "2")); err != nil {
 		t.Fatal(err)
