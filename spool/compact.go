@@ -105,7 +105,7 @@ func (s *Spool) copyFrame(g *segment, off int64, f frame, raw []byte) error {
 		return eachHead(f, raw, func(at int64, h *head) error {
 			e, ok := s.index.get(h.id)
 			if ok && (e.split() || e.slot() == g.slot && e.off() == off+at) {
-				return s.copyMessage(h.id, g)
+				return unlessDamaged(s.again(func() error { return s.copyMessage(h.id, g) }))
 			}
 			return nil
 		})
@@ -165,7 +165,7 @@ func unlessDamaged(err error) error {
 func (s *Spool) copyMessage(id mtakit.ID, g *segment) error {
 	r, err := s.read(id)
 	if err != nil {
-		return unlessDamaged(err)
+		return err
 	}
 	defer r.release()
 	if r.segment != g && r.other != g {
@@ -181,7 +181,7 @@ func (s *Spool) copyMessage(id mtakit.ID, g *segment) error {
 	if r.bodySegment() == g {
 		var body mtakit.Body
 		if body, err = s.openBody(r); err != nil {
-			return unlessDamaged(err)
+			return err
 		}
 		defer body.Close()
 		h.split, h.segment = false, 0
@@ -200,7 +200,7 @@ func (s *Spool) copyMessage(id mtakit.ID, g *segment) error {
 		return err
 	}
 	if err := s.writeLast(o); err != nil {
-		return unlessGone(err)
+		return err
 	}
 	s.stats.copied.Inc()
 	return nil

@@ -105,6 +105,28 @@ func TestOwnerIsQuickerThanCopying(t *testing.T) {
 	})
 }
 
+// A message is given another due time while it is copied: it is copied again, so that its segment can be freed.
+func TestCopyingTriesAgain(t *testing.T) {
+	t.Parallel()
+	s, m := newRig(t, new(vfs.Mem)), letter(1)
+	defer s.close()
+	s.store(m)
+	g := s.turn()
+	o := newOp(kindReschedule)
+	o.expect, _ = s.index.get(m.ID)
+	o.ref.id, o.ref.tries = m.ID, 1
+	o.frame = appendReschedule(o.frame, m.ID, 0, 1)
+	o.finish()
+	s.queue = append(s.queue, o)
+	s.ok(s.copyForward(g))
+	if got, err := s.Load(t.Context(), m.ID); err != nil || got.Tries != 1 {
+		t.Errorf("Load: %+v, %v; want it after one try", got, err)
+	}
+	if g.live != 0 || g.stuck {
+		t.Errorf("the segment has %d live records; stuck: %t", g.live, g.stuck)
+	}
+}
+
 // A message that was removed has come again, under the id that it had. That its removal is copied forward does not take it out.
 func TestRemovedAndStoredAgain(t *testing.T) {
 	t.Parallel()
