@@ -245,8 +245,9 @@ func (r *rules) readyRule(name string, now time.Time) *ReadyRule {
 	return nil
 }
 
-// AdminBounce bounces every message of the queues that rule matches: those that wait, in the background, and those that come until the rule expires.
-// It returns at once, with the rule that is in force from now on. A rule that ends before it begins is for those that wait.
+// AdminBounce bounces every message of the queues that rule matches: those that wait, in the background, and those that come until the rule expires; zero
+// is in five minutes, and a time that has passed means those that wait only. It replaces a rule that matches the same. suppressLogging writes no AdminBounce
+// records. AdminBounce returns at once, with the rule that is in force from now on.
 func (q *Queue) AdminBounce(rule Match, reason string, expires time.Time, suppressLogging bool) *Rule {
 	r := q.rules.add(&q.rules.bounce, &Rule{Match: rule, Reason: reason, Expires: expires, SuppressLogging: suppressLogging})
 	q.saveRules()
@@ -254,15 +255,16 @@ func (q *Queue) AdminBounce(rule Match, reason string, expires time.Time, suppre
 	return r
 }
 
-// Suspend holds the mail of the queues that the rule matches: what comes due is not promoted but counts as an attempt that failed, so that
-// not everything leaves at once when the suspension ends.
+// Suspend holds the mail of the queues that the rule matches until it expires; zero is in five minutes. What comes due is not promoted but counts as an
+// attempt that failed, so that not everything leaves at once when the suspension ends. It replaces a suspension that matches the same.
 func (q *Queue) Suspend(rule Match, reason string, expires time.Time) *Rule {
 	r := q.rules.add(&q.rules.suspend, &Rule{Match: rule, Reason: reason, Expires: expires})
 	q.saveRules()
 	return r
 }
 
-// SuspendReady suspends a ready queue: its messages go by other sources, or wait. A transaction in progress is finished.
+// SuspendReady suspends a ready queue until expires; zero is in five minutes. Its messages go by other sources, or wait. A transaction in progress is
+// finished.
 func (q *Queue) SuspendReady(name, reason string, expires time.Time) *ReadyRule {
 	now := q.now()
 	if expires.IsZero() {
@@ -300,11 +302,13 @@ func (q *Queue) readmit(all ...*item) {
 	}
 }
 
-// Bounces, Suspensions and ReadySuspensions list the rules in force.
-func (q *Queue) Bounces() []*Rule     { return q.rules.list(&q.rules.bounce) }
+// Bounces lists the bounces in force.
+func (q *Queue) Bounces() []*Rule { return q.rules.list(&q.rules.bounce) }
+
+// Suspensions lists the suspensions of scheduled queues in force.
 func (q *Queue) Suspensions() []*Rule { return q.rules.list(&q.rules.suspend) }
 
-// ReadySuspensions lists the suspended ready queues.
+// ReadySuspensions lists the suspensions of ready queues in force, those first that end first.
 func (q *Queue) ReadySuspensions() []*ReadyRule {
 	now := q.now()
 	q.rules.mu.Lock()
@@ -325,11 +329,10 @@ func (q *Queue) ReadySuspensions() []*ReadyRule {
 	return list
 }
 
-// CancelBounce, CancelSuspension and CancelReadySuspension end a rule. The error wraps ErrNoRule if there is none with that id. The bouncing of
-// what waits ends within a few thousand messages.
+// CancelBounce ends a bounce; that of what waits ends within a few thousand messages. The error wraps ErrNoRule if there is none with that id.
 func (q *Queue) CancelBounce(id string) error { return q.cancelRule(&q.rules.bounce, id) }
 
-// CancelSuspension ends the suspension of scheduled queues.
+// CancelSuspension ends a suspension of scheduled queues. The error wraps ErrNoRule if there is none with that id.
 func (q *Queue) CancelSuspension(id string) error { return q.cancelRule(&q.rules.suspend, id) }
 
 func (q *Queue) cancelRule(list *[]*Rule, id string) error {
@@ -340,7 +343,7 @@ func (q *Queue) cancelRule(list *[]*Rule, id string) error {
 	return nil
 }
 
-// CancelReadySuspension ends the suspension of a ready queue.
+// CancelReadySuspension ends the suspension of a ready queue. The error wraps ErrNoRule if there is none with that id.
 func (q *Queue) CancelReadySuspension(id string) error {
 	q.rules.mu.Lock()
 	found := false
