@@ -10,9 +10,6 @@ import (
 	"github.com/mtakit/mtakit/internal/pressure"
 )
 
-// ErrOverloaded is [mtakit.ErrOverloaded].
-var ErrOverloaded = mtakit.ErrOverloaded
-
 // Overloaded is [mtakit.ErrOverloaded] while memory is short, else nil. It costs next to nothing.
 func (q *Queue) Overloaded() error {
 	if q.memory != nil && q.memory.Status() == pressure.None {

@@ -117,7 +117,7 @@ func TroubleOf(errs ...error) (t Trouble) {
 		case err == nil:
 		case errors.Is(err, mtakit.ErrClosed):
 			t |= Stopping
-		case errors.Is(err, queue.ErrOverloaded):
+		case errors.Is(err, mtakit.ErrOverloaded):
 			t |= Overloaded
 		case errors.Is(err, mtakit.ErrSpoolFull):
 			t |= Full

@@ -3,10 +3,10 @@ package httpapi
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 
 	"github.com/mtakit/mtakit"
+	"github.com/mtakit/mtakit/internal/uuid"
 	"github.com/mtakit/mtakit/queue"
 )
 
@@ -54,10 +54,8 @@ func (a *API) deferGeneration(ctx context.Context, in *injection) reply {
 // Config.Update; so that a crash may repeat messages, and none is lost. Recipients that fail are not reported, except to the log.
 func (a *API) Generator() mtakit.Egress {
 	return mtakit.EgressFunc(func(context.Context, *mtakit.Path) (mtakit.Session, error) {
-		id := a.cfg.NewID()
 		return &generator{api: a, info: mtakit.SessionInfo{
-			ID:       fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:]),
-			PeerName: GeneratorQueue, Protocol: GeneratorProtocol,
+			ID: uuid.String(a.cfg.NewID()), PeerName: GeneratorQueue, Protocol: GeneratorProtocol,
 		}}, nil
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/mtakit/mtakit"
+	"github.com/mtakit/mtakit/internal/uuid"
 )
 
 // badRequest is an error of the client, with the status that says so.
@@ -157,7 +158,7 @@ func (r *reader) uuid() string {
 	if err != nil {
 		r.shape("UUID parsing failed: %v", err)
 	}
-	return fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
+	return uuid.String(id)
 }
 
 func (r *reader) boolean() bool {

@@ -5,7 +5,7 @@ import (
 	"io"
 	"net/http"
 
-	"github.com/mtakit/mtakit/queue"
+	"github.com/mtakit/mtakit"
 	"github.com/mtakit/mtakit/queue/xfer"
 )
 
@@ -96,7 +96,7 @@ func (a *API) receiveXfer(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusServiceUnavailable, "%v", err)
 	case shortage(err) != nil:
 		problem(w, http.StatusServiceUnavailable, "%v", shortage(err))
-	case errors.Is(err, queue.ErrOverloaded):
+	case errors.Is(err, mtakit.ErrOverloaded):
 		problem(w, http.StatusServiceUnavailable, "load shedding")
 	default:
 		a.cfg.Log.Error("message of another node not accepted", "from", c.auth.PeerAddress, "err", err)
