@@ -13,11 +13,6 @@ import (
 
 // deliver sends the message in hand and deals with the answers; false ends the session.
 func (s *session) deliver(ctx context.Context) bool {
-	if s.q.held(s.r, s.q.now()) || s.q.unhealthy() != nil { // since the last batch of this message, or since it was announced
-		s.handAllBack()
-		s.q.readmit(s.everything()...)
-		return false
-	}
 	s.q.refreshPath(s.r, s.r.path.Load().Source) // it is in use, also when nothing comes in
 	if !s.rate("MessageRateThrottled", MessageRateThrottle, func() (time.Duration, error) { return s.pay(ctx, s.curD) }) {
 		return false

@@ -548,9 +548,11 @@ func (q *Queue) pathOf(ctx context.Context, name, domain string, proto mtakit.Pr
 // refreshPath renews the path of r in the background if it is out of date.
 func (q *Queue) refreshPath(r *ready, src *mtakit.Source) {
 	p := r.path.Load()
+	if p.Source == src && q.cfg.Policy.Path == nil {
+		return
+	}
 	up, epoch := q.uptime(), q.epoch.Load()
-	if p.Source == src && (q.cfg.Policy.Path == nil ||
-		!stale(up-time.Duration(r.fetched.Load()), r.epoch.Load() == epoch, p.RefreshInterval, p.RefreshStrategy)) {
+	if p.Source == src && !stale(up-time.Duration(r.fetched.Load()), r.epoch.Load() == epoch, p.RefreshInterval, p.RefreshStrategy) {
 		return
 	}
 	q.refresh(r, func(ctx context.Context) {

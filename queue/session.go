@@ -154,19 +154,14 @@ func (s *session) afresh() { s.sent, s.curD.many, s.nxtD.many = 0, nil, nil }
 
 // obtain sees to it that a message is in hand, waiting for one up to the idle time; false means that the session has no more use.
 func (s *session) obtain(ctx context.Context) bool {
-	if s.cur != nil {
-		return true
-	}
-	if s.nxt != nil && ctx.Err() == nil { // the peer has its envelope at most: at the end of a shutdown it is not sent any more
+	if s.cur == nil && s.nxt != nil && ctx.Err() == nil { // the peer has its envelope at most: at the end of a shutdown it is not sent any more
 		s.swap()
-		return true
+	}
+	if s.cur != nil {
+		return !s.halted() // since its last batch, or since it was announced
 	}
 	for {
-		if s.q.stopping.Load() || ctx.Err() != nil {
-			return false
-		}
-		if s.q.held(s.r, s.q.now()) || s.q.unhealthy() != nil {
-			s.q.readmit(s.everything()...)
+		if s.q.stopping.Load() || ctx.Err() != nil || s.halted() {
 			return false
 		}
 		if len(s.leases) > 0 && s.sent >= s.r.path.Load().MaxDeliveriesPerConnection {
@@ -193,6 +188,16 @@ func (s *session) obtain(ctx context.Context) bool {
 		}
 		s.cur = nil
 	}
+}
+
+// halted gives everything back if the ready queue is held or the spool is unwell.
+func (s *session) halted() bool {
+	if !s.q.held(s.r, s.q.now()) && s.q.unhealthy() == nil {
+		return false
+	}
+	s.handAllBack()
+	s.q.readmit(s.everything()...)
+	return true
 }
 
 // swap makes the message that comes next the one in hand, and the other way round.
