@@ -556,6 +556,13 @@ func TestAskedOnce(t *testing.T) {
 	})
 }
 
+// changingPath has what the paths are at the time.
+func changingPath(path *atomic.Pointer[mtakit.PathConfig]) queue.Policy {
+	return queue.Policy{Path: func(context.Context, string, string, *mtakit.Site) (*mtakit.PathConfig, error) {
+		return path.Load(), nil
+	}}
+}
+
 // A ready queue that has messages, and gets no more, goes by the path of today.
 func TestRefreshWithoutNewMail(t *testing.T) {
 	t.Parallel()
@@ -564,11 +571,7 @@ func TestRefreshWithoutNewMail(t *testing.T) {
 		paced, free := mtakit.DefaultPathConfig(), mtakit.DefaultPathConfig()
 		paced.MaxMessageRate = mtakit.Rate{N: 1, Burst: 1, Per: 4 * time.Second}
 		path.Store(&paced)
-		mta := queuetest.New(t, queuetest.Options{Policy: queue.Policy{
-			Path: func(context.Context, string, string, *mtakit.Site) (*mtakit.PathConfig, error) {
-				return path.Load(), nil
-			},
-		}})
+		mta := queuetest.New(t, queuetest.Options{Policy: changingPath(&path)})
 		for range 500 {
 			mta.Inject("a@x.test", "b@d.test", "x\r\n")
 		}
@@ -590,11 +593,7 @@ func TestRefreshSelectionRate(t *testing.T) {
 		free, few := mtakit.DefaultPathConfig(), mtakit.DefaultPathConfig()
 		few.SourceSelectionRate = mtakit.Rate{N: 2, Per: 24 * time.Hour}
 		path.Store(&free)
-		mta := queuetest.New(t, queuetest.Options{Policy: queue.Policy{
-			Path: func(context.Context, string, string, *mtakit.Site) (*mtakit.PathConfig, error) {
-				return path.Load(), nil
-			},
-		}})
+		mta := queuetest.New(t, queuetest.Options{Policy: changingPath(&path)})
 		send := func(n int) {
 			for range n {
 				mta.Inject("a@x.test", "b@d.test", "x\r\n")
