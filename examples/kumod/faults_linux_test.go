@@ -390,6 +390,13 @@ func TestSpoolRemoved(t *testing.T) {
 		<-time.After(20 * time.Millisecond)
 	}
 	before := l.count()
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); { // what was stored until then is still being acknowledged
+		last := before
+		<-time.After(200 * time.Millisecond)
+		if before = l.count(); before == last {
+			break
+		}
+	}
 	<-time.After(*faultTime)
 	if n := l.count() - before; n > 0 {
 		t.Errorf("%d messages were acknowledged without a spool", n)
